@@ -1,0 +1,1 @@
+"""petmad: PET-MAD interatomic potentials in LAMMPS, ASE and PyTorch."""

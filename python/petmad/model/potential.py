@@ -1,0 +1,179 @@
+"""A whole model: the network, its readouts, and the physics added outside of it.
+
+Predictions are per atom; sums over structures, forces and virials are left to
+:mod:`petmad.model.folds` and to the C++ engine. Scales and compositions are float64, and so
+is every sum that involves them, whatever the dtype of the network.
+"""
+
+from typing import Dict, List, Optional
+
+import torch
+from torch import nn
+
+from .config import PETConfig
+from .graph import EdgeGraph
+from .pet import PET
+from .readout import Readout, TargetSpec
+from .zbl import ZBL
+
+
+class Potential(nn.Module):
+    """PET with its targets, scales, compositions and optional ZBL.
+
+    Args:
+        config: hyperparameters.
+        atomic_numbers: species of the model, ascending; species i is ``atomic_numbers[i]``.
+        targets: what it predicts; default: one energy.
+        covalent_radii: of each species [Å], needed with ``config.zbl``.
+
+    Buffers, per target index t: ``scales.t`` and ``compositions.t``, [n_species, n_components]
+    float64 in the target's unit.
+    """
+
+    def __init__(
+        self,
+        config: PETConfig,
+        atomic_numbers: List[int],
+        targets: Optional[List[TargetSpec]] = None,
+        covalent_radii: Optional[List[float]] = None,
+    ) -> None:
+        super().__init__()
+        if sorted(set(atomic_numbers)) != list(atomic_numbers) or not atomic_numbers:
+            raise ValueError(
+                f"`atomic_numbers` must be ascending and unique, got {atomic_numbers}"
+            )
+        specs = targets or [TargetSpec()]
+        names = [spec.name for spec in specs]
+        if len(set(names)) != len(names):
+            raise ValueError(f"target names must be unique, got {names}")
+        self._config = config
+        self._specs = specs
+        self._numbers = list(atomic_numbers)
+        n_species = len(atomic_numbers)
+        self.network = PET(config, n_species)
+        self.target_names: List[str] = names
+        self.readouts = nn.ModuleList(Readout(config, spec.n_components) for spec in specs)
+        self.scales = nn.ParameterList(
+            nn.Parameter(
+                torch.ones(n_species, spec.n_components, dtype=torch.float64), requires_grad=False
+            )
+            for spec in specs
+        )
+        self.compositions = nn.ParameterList(
+            nn.Parameter(
+                torch.zeros(n_species, spec.n_components, dtype=torch.float64),
+                requires_grad=False,
+            )
+            for spec in specs
+        )
+        self.is_energy: List[bool] = [spec.kind == "energy" for spec in specs]
+        self.is_stress: List[bool] = [spec.kind == "stress" for spec in specs]
+        if config.zbl:
+            if covalent_radii is None:
+                raise ValueError("`zbl` needs `covalent_radii`, one per species [Å]")
+            self.zbl = ZBL(self._numbers, covalent_radii)
+        else:
+            self.zbl = None
+
+    @torch.jit.unused
+    @property
+    def config(self) -> PETConfig:
+        """Hyperparameters."""
+        return self._config
+
+    @torch.jit.unused
+    @property
+    def targets(self) -> List[TargetSpec]:
+        """Targets, in order."""
+        return self._specs
+
+    @torch.jit.unused
+    @property
+    def atomic_numbers(self) -> List[int]:
+        """Z of each species."""
+        return self._numbers
+
+    @torch.jit.unused
+    def to_dtype(self, dtype: torch.dtype) -> "Potential":
+        """Convert the network; scales, compositions and ZBL stay float64. In place."""
+        self.network.to(dtype)
+        self.readouts.to(dtype)
+        return self
+
+    def forward(
+        self, graph: EdgeGraph, outputs: List[str], raw: bool = False
+    ) -> Dict[str, torch.Tensor]:
+        """Predict per atom.
+
+        Args:
+            graph: atoms and edges.
+            outputs: names of targets; also ``features`` [n_owned, R·(d_node + d_pet)],
+                ``last_layer_features/<target>`` [n_owned, 2·R·d_head] and ``cutoff_stats``
+                [n_owned, 2] (own cutoff in Å, kept neighbors).
+            raw: leave out scale, composition and ZBL, as the training loss wants it.
+
+        Returns:
+            For each target [n_owned, n_components], float64 unless ``raw``. A stress target is
+            per atom, symmetrised and times the volume [eV]: divide its sum by the volume.
+
+        Raises:
+            ValueError: an output is unknown; the message lists the known ones.
+        """
+        features = self.network(graph)
+        n_owned = graph.structures.shape[0]
+        results: Dict[str, torch.Tensor] = {}
+        for i, readout in enumerate(self.readouts):
+            name = self.target_names[i]
+            last_name = "last_layer_features/" + name
+            if name in outputs or last_name in outputs:
+                prediction, last = readout(features)
+                if self.is_stress[i]:
+                    square = prediction.reshape(n_owned, 3, 3)
+                    prediction = (0.5 * (square + square.transpose(1, 2))).reshape(n_owned, 9)
+                if last_name in outputs:
+                    results[last_name] = last
+                if name in outputs:
+                    results[name] = prediction
+        if not raw:
+            species = graph.species[:n_owned]
+            for i, (scale, composition) in enumerate(zip(self.scales, self.compositions)):
+                name = self.target_names[i]
+                if name in results:
+                    value = results[name].to(torch.float64)
+                    value = value * scale[species] + composition[species]
+                    if self.zbl is not None and self.is_energy[i]:
+                        value = value + self.zbl(graph)[:, None]
+                    results[name] = value
+        if "features" in outputs:
+            results["features"] = self.pooled_features(
+                features.nodes, features.edges, features.weights, features.kept_centers
+            )
+        if "cutoff_stats" in outputs:
+            counts = torch.bincount(features.kept_centers, minlength=n_owned)
+            results["cutoff_stats"] = torch.stack(
+                [features.cutoffs, counts.to(features.cutoffs.dtype)], dim=1
+            )
+        for name in outputs:
+            if name not in results:
+                raise ValueError(
+                    f"unknown output '{name}'; this model has {self.target_names}, 'features', "
+                    "'last_layer_features/<target>' and 'cutoff_stats'"
+                )
+        return results
+
+    def pooled_features(
+        self,
+        nodes: List[torch.Tensor],
+        edges: List[torch.Tensor],
+        weights: torch.Tensor,
+        kept_centers: torch.Tensor,
+    ) -> torch.Tensor:
+        """Node states of every readout layer, then the weighted sums of their messages."""
+        n_owned = nodes[0].shape[0]
+        parts: List[torch.Tensor] = []
+        for node in nodes:
+            parts.append(node)
+        for edge in edges:
+            pooled = torch.zeros(n_owned, edge.shape[1], dtype=edge.dtype, device=edge.device)
+            parts.append(pooled.index_add(0, kept_centers, edge * weights[:, None]))
+        return torch.cat(parts, dim=1)
