@@ -1,7 +1,8 @@
 """ZBL screened nuclear repulsion, switched off smoothly at the sum of covalent radii.
 
 Source: Ziegler, Biersack, Littmark (1985); the switching polynomial is that of LAMMPS's
-``pair_style zbl``, from zero distance on. Upstream computes ``Z**0.23`` and the prefactor in float32.
+``pair_style zbl``, from zero distance on. Upstream computes screening
+lengths and prefactors in float32, and so does this.
 """
 
 import torch
@@ -27,11 +28,13 @@ class ZBL(nn.Module):
         numbers = torch.tensor(atomic_numbers, dtype=torch.float32)
         prefactors = constants.COULOMB * numbers[:, None] * numbers[None, :]
         self.register_buffer("prefactors", prefactors.to(torch.float64))
-        self.register_buffer("powers", (numbers**0.23).to(torch.float64))
+        powers = numbers**0.23
+        lengths = constants.ZBL_SCREENING_LENGTH / (powers[:, None] + powers[None, :])
+        self.register_buffer("lengths", lengths.to(torch.float64))
         radii = torch.tensor(covalent_radii, dtype=torch.float32).to(torch.float64)
         self.register_buffer("radii", radii)
-        self.register_buffer("amplitudes", torch.tensor([c for c, _ in SCREENING]).double())
-        self.register_buffer("decays", torch.tensor([d for _, d in SCREENING]).double())
+        self.register_buffer("amplitudes", torch.tensor([c for c, _ in SCREENING], dtype=torch.float64))
+        self.register_buffer("decays", torch.tensor([d for _, d in SCREENING], dtype=torch.float64))
 
     def forward(self, graph: EdgeGraph) -> torch.Tensor:
         """Energy of each owned atom, [n_owned] float64 eV: half of each of its pairs."""
@@ -44,7 +47,7 @@ class ZBL(nn.Module):
         inside = torch.nonzero(distances < cutoffs).squeeze(1)
         r, rc = distances[inside], cutoffs[inside]
         zi, zj = center_species[inside], neighbor_species[inside]
-        length = constants.ZBL_SCREENING_LENGTH / (self.powers[zi] + self.powers[zj])
+        length = self.lengths[zi, zj]
         prefactor = self.prefactors[zi, zj]
         decays = self.decays[None, :] / length[:, None]
 

@@ -1,0 +1,52 @@
+// All a host program needs: load a file, hand over atoms, receive energy, forces and virial.
+// Free of torch headers, so that it can stand beside those of a host program.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "petmad/types.h"
+
+namespace petmad {
+
+class Transport;
+
+struct EngineOptions {
+    std::string device = "cpu"; ///< "cpu", "cuda" or "cuda:N"
+    int n_threads = 0;          ///< CPU threads of torch; 0 leaves them as they are
+    bool check_golden = true;   ///< evaluate the file's golden structures once after loading
+};
+
+/// An exported model, its neighbor list and its folds. One per host program and thread.
+class Engine {
+public:
+    /// Throws Error: missing or foreign file, newer format, unknown device, failed golden check.
+    explicit Engine(const std::string& path, const EngineOptions& options = {});
+    ~Engine();
+    Engine(const Engine&) = delete;
+    Engine& operator=(const Engine&) = delete;
+
+    const ModelInfo& info() const;
+    const Statistics& statistics() const;
+
+    /// Evaluates a whole system. The result stays valid until the next call.
+    /// Throws Error: non-finite positions, coinciding atoms, a species or charge the model lacks,
+    /// a singular cell, a non-finite result.
+    const Results& evaluate(const System& system, const Requests& requests = {});
+
+    /// Evaluates the owned atoms of a domain. With `transport` every rank of it must call, with or
+    /// without atoms; without, every ghost must be an image of an owned atom.
+    /// Throws Error as above, and when an edge between ranks has no partner.
+    const Results&
+    evaluate(const DomainView& domain, Transport* transport, const Requests& requests = {});
+
+    /// Largest deviation from the golden structures stored in the file, relative to their largest
+    /// force; throws Error if it exceeds the tolerance of the dtype.
+    double check_golden();
+
+private:
+    struct Impl;
+    std::unique_ptr<Impl> impl_;
+};
+
+} // namespace petmad
