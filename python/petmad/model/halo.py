@@ -31,6 +31,12 @@ class LocalHalo(nn.Module):
             Indices of the kept edges [n_kept], in order, and the reversed edge of each
             counted among the kept ones [n_kept].
         """
+        return self.local_live_edges(keep, reverse_edges)
+
+    def local_live_edges(
+        self, keep: torch.Tensor, reverse_edges: torch.Tensor
+    ) -> Tuple[torch.Tensor, torch.Tensor]:
+        """:meth:`live_edges` where every partner is here."""
         has_partner = reverse_edges >= 0
         partner = torch.clamp(reverse_edges, min=0)
         both = keep & has_partner & keep[partner]
