@@ -13,6 +13,7 @@ torch::Tensor edge_vectors(
 );
 
 /// Index of the edge j -> i with -S of each edge i -> j, [n_edges] int64; -1 where it is not listed.
+/// Throws Error unless the edges ascend in (center, neighbor, shift), as built lists do.
 torch::Tensor reverse_edges(const NeighborList& list);
 
 /// Forces [n_atoms, 3]: F_i += g_ij, F_j -= g_ij.
@@ -24,7 +25,7 @@ torch::Tensor fold_forces(
 /// -Σ r_ij ⊗ g_ij symmetrised, [3, 3] eV.
 torch::Tensor fold_virial(const torch::Tensor& gradients, const torch::Tensor& vectors);
 
-/// Per-atom virials [n_atoms, 3, 3] eV, half of each edge to either end.
+/// Per-atom virials [n_atoms, 3, 3] eV, half of each edge to either end; not symmetrised.
 torch::Tensor fold_atomic_virials(
     const torch::Tensor& gradients, const torch::Tensor& vectors, const torch::Tensor& centers,
     const torch::Tensor& neighbors, int64_t n_atoms

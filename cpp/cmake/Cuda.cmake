@@ -1,0 +1,26 @@
+# Whether cuda devices are accepted. petmad has no CUDA kernels of its own yet: on a GPU the network runs through
+# torch, lists and folds run on the host. So no toolkit is needed, and one build serves torch's CPU and CUDA wheels.
+set(PETMAD_CUDA_CPP true)
+set(PETMAD_CUDA_PYTHON True)
+find_program(PETMAD_NVCC nvcc PATHS /usr/local/cuda/bin NO_CACHE)
+if(EXISTS "${WHEEL_TORCH}/lib/libtorch_cuda.so")
+  set(torch_has_cuda "torch has CUDA")
+else()
+  set(torch_has_cuda "this torch has no CUDA")
+endif()
+if(PETMAD_NVCC)
+  set(toolkit "nvcc at ${PETMAD_NVCC} is not needed")
+else()
+  set(toolkit "no nvcc, none needed")
+endif()
+
+if(PETMAD_CUDA STREQUAL "OFF")
+  set(PETMAD_CUDA_CPP false)
+  set(PETMAD_CUDA_PYTHON False)
+  set(PETMAD_CUDA_SUMMARY "OFF: cuda devices are refused")
+elseif(PETMAD_CUDA STREQUAL "ON" AND NOT EXISTS "${WHEEL_TORCH}/lib/libtorch_cuda.so")
+  message(FATAL_ERROR "PETMAD_CUDA=ON, but torch ${WHEEL_TORCH_VERSION} in ${WHEEL_TORCH} has no CUDA: "
+                      "install a CUDA build of torch, or configure with PETMAD_CUDA=AUTO")
+else()
+  set(PETMAD_CUDA_SUMMARY "${PETMAD_CUDA}: through torch, no own kernels yet (${torch_has_cuda}; ${toolkit})")
+endif()

@@ -1,0 +1,64 @@
+// What TorchScript and Python may call: schemas and registration, no algorithms.
+#include <tuple>
+
+#include <torch/library.h>
+
+#include "petmad/edges.h"
+#include "petmad/neighbor_list.h"
+
+namespace petmad {
+namespace {
+
+using torch::Tensor;
+
+std::tuple<Tensor, Tensor, Tensor> neighbor_list_op(
+    const Tensor& positions, const Tensor& cell, const Tensor& pbc, double cutoff, int64_t n_centers,
+    bool brute_force
+) {
+    const auto build = brute_force ? build_neighbor_list_brute_force : build_neighbor_list;
+    const NeighborList list = build(positions, cell, pbc, cutoff, n_centers);
+    return {list.centers, list.neighbors, list.cell_shifts};
+}
+
+Tensor edge_vectors_op(
+    const Tensor& positions, const Tensor& cell, const Tensor& centers, const Tensor& neighbors,
+    const Tensor& cell_shifts
+) {
+    return edge_vectors(positions, cell, {centers, neighbors, cell_shifts});
+}
+
+Tensor
+reverse_index_op(const Tensor& centers, const Tensor& neighbors, const Tensor& cell_shifts) {
+    return reverse_edges({centers, neighbors, cell_shifts});
+}
+
+} // namespace
+
+TORCH_LIBRARY(petmad, library) {
+    library.def(
+        "build_neighbor_list(Tensor positions, Tensor cell, Tensor pbc, float cutoff, "
+        "int n_centers=-1, bool brute_force=False) -> (Tensor, Tensor, Tensor)",
+        neighbor_list_op
+    );
+    library.def(
+        "edge_vectors(Tensor positions, Tensor cell, Tensor centers, Tensor neighbors, "
+        "Tensor cell_shifts) -> Tensor",
+        edge_vectors_op
+    );
+    library.def(
+        "reverse_index(Tensor centers, Tensor neighbors, Tensor cell_shifts) -> Tensor",
+        reverse_index_op
+    );
+    library.def(
+        "fold_forces(Tensor gradients, Tensor centers, Tensor neighbors, int n_atoms) -> Tensor",
+        fold_forces
+    );
+    library.def("fold_virial(Tensor gradients, Tensor vectors) -> Tensor", fold_virial);
+    library.def(
+        "fold_atomic_virials(Tensor gradients, Tensor vectors, Tensor centers, Tensor neighbors, "
+        "int n_atoms) -> Tensor",
+        fold_atomic_virials
+    );
+}
+
+} // namespace petmad
