@@ -41,7 +41,7 @@ def check_torch(loaded: str, built: str) -> None:
 
 
 @functools.cache
-def load() -> None:
+def load_ops() -> None:
     """Load the op library into this process: ``torch.ops.petmad`` exists afterwards.
 
     Raises:
@@ -56,6 +56,3 @@ def load() -> None:
     import torch
 
     torch.ops.load_library(str(library))
-
-
-load()

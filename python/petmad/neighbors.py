@@ -4,7 +4,10 @@ from typing import NamedTuple
 
 import torch
 
-from . import _ops  # noqa: F401  registers torch.ops.petmad
+from ._ops import load_ops
+
+
+load_ops()
 
 
 class EdgeList(NamedTuple):
