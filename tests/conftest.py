@@ -1,0 +1,60 @@
+"""What every test shares: threads, reference data, devices, and loud skips.
+
+A test that cannot run here skips with its reason; ``PETMAD_REQUIRE_GPU=1`` (likewise
+``_LAMMPS``, ``_MPI``, ``_DATA``) turns that skip into a failure. Tests marked
+``oracle`` need metatrain and run only when asked for: ``pytest -m oracle``.
+"""
+
+import os
+import pathlib
+
+import pytest
+import torch
+
+
+REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
+
+
+def pytest_configure(config):
+    """One thread, so that numbers and timings repeat; and our own marker."""
+    torch.set_num_threads(1)
+    config.addinivalue_line("markers", "oracle: needs metatrain; run with -m oracle")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Deselect the tests marked ``oracle`` unless the marker is named in ``-m``."""
+    if "oracle" in config.option.markexpr:
+        return
+    chosen = [item for item in items if "oracle" not in item.keywords]
+    if len(chosen) != len(items):
+        config.hook.pytest_deselected(
+            items=[item for item in items if "oracle" in item.keywords]
+        )
+        items[:] = chosen
+
+
+def skip_or_fail(what: str, reason: str) -> None:
+    """Skip for a missing resource, or fail where ``PETMAD_REQUIRE_<what>`` is 1."""
+    if os.environ.get(f"PETMAD_REQUIRE_{what}") == "1":
+        pytest.fail(f"PETMAD_REQUIRE_{what}=1, but {reason}")
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> pathlib.Path:
+    """Folder of the reference data sets: ``PETMAD_DATA`` or ``../shared/data``."""
+    default = REPOSITORY.parent / "shared" / "data"
+    folder = pathlib.Path(os.environ.get("PETMAD_DATA", default))
+    if not (folder / "MANIFEST.json").is_file():
+        skip_or_fail(
+            "DATA", f"no reference data in {folder}; set PETMAD_DATA to their folder"
+        )
+    return folder
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
+def device(request) -> torch.device:
+    """Every device the kernels run on; the GPU's half skips where there is none."""
+    if request.param == "cuda" and not torch.cuda.is_available():
+        skip_or_fail("GPU", "torch sees no CUDA device")
+    return torch.device(request.param)
