@@ -1,0 +1,15 @@
+"""From files to tensors: structures, samples with their edges, and batches."""
+
+from .dataset import Batch, Sample, StructureDataset, collate, make_sample
+from .structures import Structure, read_structures
+
+
+__all__ = [
+    "Batch",
+    "Sample",
+    "Structure",
+    "StructureDataset",
+    "collate",
+    "make_sample",
+    "read_structures",
+]

@@ -1,0 +1,155 @@
+"""Samples (a structure with its edges, as tensors) and batches of them.
+
+The network is a function of edge vectors, and rotating a structure keeps its neighbors: so the
+list of each structure is built once, and augmentation rotates vectors and targets.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Optional
+
+import numpy as np
+import torch
+from petmad.model import EdgeGraph
+from petmad.neighbors import neighbor_list
+from torch.utils.data import Dataset
+
+from .augmentation import random_rotation
+from .structures import Structure
+
+
+class Sample(NamedTuple):
+    """One structure as tensors; indices are int32 to halve the memory of a data set.
+
+    Attributes:
+        edge_vectors: [n_edges, 3] float64 Å.
+        centers, neighbors, reverse_edges: [n_edges] int32.
+        species: [n_atoms] int32, dense index.
+        energy: float64 eV, 0-d.
+        forces: [n_atoms, 3] float64 eV/Å, NaN where unknown.
+        strain_gradients: [3, 3] float64 eV, stress times volume, NaN where unknown.
+        charge: int64, 0-d.
+        spin_multiplicity: int64, 0-d.
+    """
+
+    edge_vectors: torch.Tensor
+    centers: torch.Tensor
+    neighbors: torch.Tensor
+    reverse_edges: torch.Tensor
+    species: torch.Tensor
+    energy: torch.Tensor
+    forces: torch.Tensor
+    strain_gradients: torch.Tensor
+    charge: torch.Tensor
+    spin_multiplicity: torch.Tensor
+
+
+class Batch(NamedTuple):
+    """Several structures as one graph, with their targets.
+
+    Attributes:
+        graph: input of the network.
+        n_atoms: [n_structures] int64.
+        energies: [n_structures] float64 eV.
+        forces: [n_atoms_total, 3] float64 eV/Å, NaN where unknown.
+        strain_gradients: [n_structures, 3, 3] float64 eV, NaN where unknown.
+    """
+
+    graph: EdgeGraph
+    n_atoms: torch.Tensor
+    energies: torch.Tensor
+    forces: torch.Tensor
+    strain_gradients: torch.Tensor
+
+
+def make_sample(structure: Structure, atomic_numbers: list[int], cutoff: float) -> Sample:
+    """Tensors of a structure, its neighbor list included.
+
+    Args:
+        structure: its elements must be among ``atomic_numbers``.
+        atomic_numbers: species of the model, ascending.
+        cutoff: radius of the list [Å].
+    """
+    positions = torch.from_numpy(structure.positions)
+    cell = torch.from_numpy(structure.cell)
+    edges = neighbor_list(positions, cell, torch.from_numpy(structure.pbc), cutoff)
+    vectors = positions[edges.neighbors] - positions[edges.centers]
+    vectors = vectors + edges.cell_shifts.to(torch.float64) @ cell
+    forces = structure.forces
+    if forces is None:
+        forces = np.full_like(structure.positions, np.nan)
+    strain_gradients = np.full((3, 3), np.nan)
+    if structure.stress is not None:
+        strain_gradients = structure.stress * abs(np.linalg.det(structure.cell))
+    return Sample(
+        edge_vectors=vectors,
+        centers=edges.centers.to(torch.int32),
+        neighbors=edges.neighbors.to(torch.int32),
+        reverse_edges=edges.reverse_edges.to(torch.int32),
+        species=torch.from_numpy(
+            np.searchsorted(atomic_numbers, structure.atomic_numbers).astype(np.int32)
+        ),
+        energy=torch.tensor(structure.energy, dtype=torch.float64),
+        forces=torch.from_numpy(forces),
+        strain_gradients=torch.from_numpy(strain_gradients),
+        charge=torch.tensor(structure.charge),
+        spin_multiplicity=torch.tensor(structure.spin_multiplicity),
+    )
+
+
+def rotate(sample: Sample, rotation: torch.Tensor) -> Sample:
+    """A sample turned by ``rotation`` [3, 3], proper or not: x → R x."""
+    return sample._replace(
+        edge_vectors=sample.edge_vectors @ rotation.T,
+        forces=sample.forces @ rotation.T,
+        strain_gradients=rotation @ sample.strain_gradients @ rotation.T,
+    )
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Join samples into one graph; atoms and edges keep their order."""
+    n_atoms = torch.tensor([len(sample.species) for sample in samples])
+    n_edges = torch.tensor([len(sample.centers) for sample in samples])
+    first_atom = torch.cumsum(n_atoms, 0) - n_atoms
+    first_edge = torch.cumsum(n_edges, 0) - n_edges
+    atom_offsets = torch.repeat_interleave(first_atom, n_edges)
+    edge_offsets = torch.repeat_interleave(first_edge, n_edges)
+    graph = EdgeGraph(
+        edge_vectors=torch.cat([sample.edge_vectors for sample in samples]),
+        centers=torch.cat([sample.centers for sample in samples]) + atom_offsets,
+        neighbors=torch.cat([sample.neighbors for sample in samples]) + atom_offsets,
+        reverse_edges=torch.cat([sample.reverse_edges for sample in samples]) + edge_offsets,
+        species=torch.cat([sample.species for sample in samples]).to(torch.int64),
+        structures=torch.repeat_interleave(torch.arange(len(samples)), n_atoms),
+        charges=torch.stack([sample.charge for sample in samples]),
+        spin_multiplicities=torch.stack([sample.spin_multiplicity for sample in samples]),
+        halo=0,
+    )
+    return Batch(
+        graph=graph,
+        n_atoms=n_atoms,
+        energies=torch.stack([sample.energy for sample in samples]),
+        forces=torch.cat([sample.forces for sample in samples]),
+        strain_gradients=torch.stack([sample.strain_gradients for sample in samples]),
+    )
+
+
+class StructureDataset(Dataset):
+    """Samples by ``(epoch, index)``; with a seed, each is turned at random in each epoch.
+
+    The rotation is a function of seed, epoch and index alone, so any step of a training can be
+    reproduced without those before it.
+    """
+
+    def __init__(self, samples: Sequence[Sample], rotation_seed: Optional[int] = None) -> None:
+        self.samples = samples
+        self.rotation_seed = rotation_seed
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        epoch, index = key
+        sample = self.samples[index]
+        if self.rotation_seed is None:
+            return sample
+        return rotate(sample, random_rotation(self.rotation_seed, epoch, index))

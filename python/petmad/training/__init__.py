@@ -1,0 +1,1 @@
+"""Training of PET models; ``petmad train`` is its command."""

@@ -1,0 +1,69 @@
+"""What is fitted before training: energies of single atoms, and the scale of the rest."""
+
+from collections.abc import Sequence
+
+import torch
+from petmad.data import Sample
+
+
+RIDGE = 1e-14
+"""Ridge of the least squares, in units of the mean diagonal; makes absent species 0."""
+
+
+def fit_composition(samples: Sequence[Sample], n_species: int) -> torch.Tensor:
+    """Energy of each species that best explains the total energies, by least squares.
+
+    Args:
+        samples: training samples.
+        n_species: of the model.
+
+    Returns:
+        [n_species] float64 eV. Where the compositions cannot tell species apart, the ridge
+        chooses the smallest energies.
+    """
+    counts = torch.stack(
+        [torch.bincount(s.species, minlength=n_species).to(torch.float64) for s in samples]
+    )
+    energies = torch.stack([s.energy for s in samples])
+    normal = counts.T @ counts
+    ridge = RIDGE * normal.diagonal().mean() * torch.eye(n_species, dtype=torch.float64)
+    return torch.linalg.lstsq(
+        normal + ridge, (counts.T @ energies)[:, None], driver="gelsd"
+    ).solution[:, 0]
+
+
+def energy_spread(samples: Sequence[Sample], composition: torch.Tensor) -> float:
+    """Root mean square of (energy - composition) per atom [eV]."""
+    residuals = torch.stack(
+        [(s.energy - composition[s.species.long()].sum()) / len(s.species) for s in samples]
+    )
+    return float(residuals.square().mean().sqrt())
+
+
+def force_spread(samples: Sequence[Sample]) -> float:
+    """Root mean square of the known force components [eV/Å]."""
+    forces = torch.cat([s.forces for s in samples])
+    return float(forces[~torch.isnan(forces)].square().mean().sqrt())
+
+
+def fit_scale(
+    samples: Sequence[Sample], composition: torch.Tensor, choice: str | float
+) -> float:
+    """The energy scale σ [eV] for the option ``training.energy_scale``.
+
+    Raises:
+        ValueError: the data give no scale, all energies or forces being alike.
+    """
+    if not isinstance(choice, str):
+        return float(choice)
+    if choice == "energy":
+        scale = energy_spread(samples, composition)
+    else:
+        scale = force_spread(samples)
+    if not scale > 1e-8:
+        raise ValueError(
+            f"the {choice} of the training structures give an energy scale of {scale:.3g} eV: "
+            "they hold nothing to learn beyond the composition; set `training.energy_scale` to "
+            "the other choice or to a number in eV"
+        )
+    return scale

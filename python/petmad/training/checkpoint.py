@@ -1,0 +1,94 @@
+"""Our part of a checkpoint: all that is needed to rebuild the model, and where it came from.
+
+``best.ckpt`` holds only this. ``last.ckpt`` is Lightning's, to resume from, with this inside it
+under :data:`KEY`.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from ase.data import covalent_radii
+from petmad.model import PETConfig, Potential, TargetSpec
+
+
+KEY = "petmad"
+FORMAT_VERSION = 1
+
+
+def make_potential(config: PETConfig, atomic_numbers: list[int], dtype: str) -> Potential:
+    """A fresh energy model with random weights."""
+    radii = [float(covalent_radii[z]) for z in atomic_numbers] if config.zbl else None
+    potential = Potential(config, atomic_numbers, [TargetSpec()], radii)
+    return potential.to_dtype(getattr(torch, dtype))
+
+
+def describe(potential: Potential, provenance: dict[str, Any]) -> dict[str, Any]:
+    """Plain values and tensors from which :func:`load_potential` rebuilds the model."""
+    return {
+        "format_version": FORMAT_VERSION,
+        "model": potential.config.to_dict(),
+        "atomic_numbers": potential.atomic_numbers,
+        "targets": [spec.to_dict() for spec in potential.targets],
+        "dtype": str(next(potential.network.parameters()).dtype).removeprefix("torch."),
+        "state_dict": {k: v.detach().cpu() for k, v in potential.state_dict().items()},
+        "provenance": provenance,
+    }
+
+
+def save(path: str | Path, potential: Potential, provenance: dict[str, Any]) -> None:
+    """Write a checkpoint; the file is complete or absent, never half written."""
+    write_atomically(path, {KEY: describe(potential, provenance)})
+
+
+def write_atomically(path: str | Path, content: dict[str, Any]) -> None:
+    """Save under a temporary name beside ``path``, then rename."""
+    temporary = Path(f"{path}.part")
+    torch.save(content, temporary)
+    os.replace(temporary, path)
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """Our part of a checkpoint file, as written by :func:`describe`.
+
+    Raises:
+        ValueError: the file is missing, damaged, not ours, or of a newer format.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"no such checkpoint: {path} (looked in {Path.cwd()})")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(
+            f"{path} cannot be read as a checkpoint ({type(error).__name__}); it is damaged or "
+            "of another kind: give best.ckpt or last.ckpt of `petmad train`"
+        ) from error
+    if not isinstance(content, dict) or KEY not in content:
+        raise ValueError(
+            f"{path} is not a checkpoint of petmad; give best.ckpt or last.ckpt of `petmad train`"
+        )
+    ours = content[KEY]
+    if ours["format_version"] > FORMAT_VERSION:
+        raise ValueError(
+            f"{path} has checkpoint format {ours['format_version']}, newer than "
+            f"{FORMAT_VERSION}, the newest this petmad reads; upgrade petmad"
+        )
+    return ours
+
+
+def load_potential(path: str | Path) -> tuple[Potential, dict[str, Any]]:
+    """Rebuild the model of a checkpoint, in its own dtype, and tell its provenance.
+
+    Raises:
+        ValueError: see :func:`read`.
+    """
+    ours = read(path)
+    config = PETConfig.from_dict(ours["model"])
+    radii = [float(covalent_radii[z]) for z in ours["atomic_numbers"]] if config.zbl else None
+    targets = [TargetSpec(**target) for target in ours["targets"]]
+    potential = Potential(config, ours["atomic_numbers"], targets, radii)
+    potential.to_dtype(getattr(torch, ours["dtype"]))
+    potential.load_state_dict(ours["state_dict"])
+    return potential.eval(), ours["provenance"]

@@ -1,0 +1,56 @@
+"""Mean absolute and root mean square errors, accumulated over batches and ranks."""
+
+import torch
+
+from .loss import Labels
+
+
+MILLI = 1000.0
+
+
+class Errors:
+    """Running errors of energies [meV/atom], forces [meV/Å] and strain [meV/atom].
+
+    Sums are float64: per quantity the number of components, of absolute and of squared errors.
+    """
+
+    names = ("energy", "forces", "strain")
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self.sums = torch.zeros(len(self.names), 3, dtype=torch.float64)
+
+    def add(self, predicted: Labels, targets: Labels, n_atoms: torch.Tensor) -> None:
+        """Add a batch, in eV; unknown (NaN) targets are left out."""
+        residuals = (
+            (predicted.energies - targets.energies) / n_atoms,
+            predicted.forces - targets.forces,
+            (predicted.strain_gradients - targets.strain_gradients) / n_atoms[:, None, None],
+        )
+        for i, residual in enumerate(residuals):
+            known = residual.detach()[~torch.isnan(targets[i])] * MILLI
+            self.sums[i] += torch.stack(
+                [
+                    known.new_tensor(known.numel()),
+                    known.abs().sum(),
+                    known.square().sum(),
+                ]
+            ).to(self.sums)
+
+    def compute(self) -> dict[str, float]:
+        """``<name>_mae`` and ``<name>_rmse`` of what was seen, and products over energy and
+        forces for choosing the best model."""
+        results: dict[str, float] = {}
+        for name, (count, absolute, squared) in zip(
+            self.names, self.sums.tolist(), strict=True
+        ):
+            if count > 0:
+                results[f"{name}_mae"] = absolute / count
+                results[f"{name}_rmse"] = (squared / count) ** 0.5
+        for kind in ("mae", "rmse"):
+            product = results[f"energy_{kind}"] * results.get(f"forces_{kind}", 1.0)
+            results[f"{kind}_prod"] = product
+        return results

@@ -1,0 +1,93 @@
+"""What Lightning runs: one training step, one validation step, the optimizer."""
+
+from typing import Any
+
+import lightning
+import torch
+from petmad.data import Batch
+from petmad.model import Potential
+
+from .loss import ENERGY, Labels, loss_terms, predict, scaled_targets
+from .metrics import Errors
+from .options import TrainingOptions
+from .schedule import learning_rate_factor
+
+
+class TrainingModule(lightning.LightningModule):
+    """A potential in training.
+
+    Args:
+        potential: with its composition and scale fitted.
+        options: of the training.
+        n_steps: optimizer steps of the whole training.
+    """
+
+    def __init__(self, potential: Potential, options: TrainingOptions, n_steps: int) -> None:
+        super().__init__()
+        self.potential = potential
+        self.options = options
+        self.n_steps = n_steps
+        self.n_warmup = int(options.warmup_fraction * n_steps)
+        self.errors = Errors()
+        self.loss_sums = [0.0, 0]
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Adam, or AdamW with weight decay."""
+        parameters = [p for p in self.potential.parameters() if p.requires_grad]
+        rate, decay = self.options.learning_rate, self.options.weight_decay
+        if decay > 0:
+            return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
+        return torch.optim.Adam(parameters, lr=rate)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Set the learning rate: a function of the step, not of a scheduler's memory."""
+        factor = learning_rate_factor(self.global_step, self.n_steps, self.n_warmup)
+        for group in self.optimizers().param_groups:
+            group["lr"] = self.options.learning_rate * factor
+
+    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
+        """The loss of a batch."""
+        predicted = predict(self.potential, batch.graph, raw=True, create_graph=True)
+        targets = scaled_targets(self.potential, batch)
+        terms = loss_terms(predicted, targets, batch.n_atoms, self.options.loss)
+        loss = torch.stack(list(terms.values())).sum()
+        logged = {f"train/loss_{name}": term.detach() for name, term in terms.items()}
+        logged["train/loss"] = loss.detach()
+        logged["train/learning_rate"] = self.optimizers().param_groups[0]["lr"]
+        self.log_dict(logged, batch_size=len(batch.n_atoms))
+        return loss
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the errors of the last validation."""
+        self.errors.reset()
+        self.loss_sums = [0.0, 0]
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Add the errors of a batch."""
+        with torch.enable_grad():
+            predicted = predict(self.potential, batch.graph, raw=True)
+        predicted = Labels(*(value.detach() for value in predicted))
+        targets = scaled_targets(self.potential, batch)
+        terms = loss_terms(predicted, targets, batch.n_atoms, self.options.loss)
+        n_structures = len(batch.n_atoms)
+        self.loss_sums[0] += float(torch.stack(list(terms.values())).sum()) * n_structures
+        self.loss_sums[1] += n_structures
+        scale = self.potential.scales[self.potential.target_names.index(ENERGY)][0, 0]
+        self.errors.add(
+            Labels(*(value * scale for value in predicted)),
+            Labels(*(value * scale for value in targets)),
+            batch.n_atoms,
+        )
+
+    def on_validation_epoch_end(self) -> None:
+        """Join the ranks' errors and log them."""
+        sums = torch.cat(
+            [self.errors.sums.flatten(), torch.tensor(self.loss_sums, dtype=torch.float64)]
+        )
+        sums = self.trainer.strategy.reduce(sums.to(self.device), reduce_op="sum").cpu()
+        self.errors.sums = sums[:-2].reshape_as(self.errors.sums)
+        results: dict[str, Any] = self.errors.compute()
+        results["loss"] = float(sums[-2] / sums[-1])
+        shown = ("energy_mae", "forces_mae")
+        for name, value in results.items():
+            self.log(f"valid/{name}", value, prog_bar=name in shown, rank_zero_only=False)

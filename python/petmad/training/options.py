@@ -1,0 +1,204 @@
+"""Options of ``petmad train``: one typed schema; the texts below are its documentation."""
+
+import difflib
+import json
+from pathlib import Path
+from typing import Any, Literal, Optional, Union
+
+import pydantic
+import yaml
+from petmad.model import PETConfig
+
+
+_STRICT = pydantic.ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+ModelOptions = pydantic.dataclasses.dataclass(PETConfig, config=_STRICT)
+
+
+class _Section(pydantic.BaseModel):
+    model_config = _STRICT
+
+
+class DataOptions(_Section):
+    """Where the structures are; extended XYZ files, plain or ``.xz``."""
+
+    train: Union[str, list[str]]
+    """Training file or files, relative to the working directory."""
+    valid: Union[str, list[str], None] = None
+    """Validation file or files; by default a part of the training structures is kept aside."""
+    valid_fraction: float = pydantic.Field(0.1, gt=0, lt=1)
+    """Part kept aside for validation when there is no validation file."""
+    split_seed: int = 0
+    """Seed of that split."""
+    energy_key: str = "energy"
+    """Name of the energy [eV] in the files."""
+    forces_key: str = "forces"
+    """Name of the forces [eV/Å]."""
+    stress_key: str = "stress"
+    """Name of the stress [eV/Å³], positive in tension."""
+    atomic_numbers: Optional[list[int]] = None
+    """Elements of the model; by default those of the training structures."""
+
+
+class LossTerm(_Section):
+    """One term of the loss, in units of the energy scale σ."""
+
+    weight: float = pydantic.Field(1.0, ge=0)
+    """Factor of the term; 0 leaves it out."""
+    kind: Literal["mse", "mae", "huber"] = "mse"
+    """Squared, absolute, or Huber loss."""
+    delta: float = pydantic.Field(1.0, gt=0)
+    """Where the Huber loss turns linear, in the unit of the scaled target."""
+
+
+class LossOptions(_Section):
+    """Loss: energies and strain gradients per atom, and force components."""
+
+    energy: LossTerm = LossTerm()
+    """Energy per atom."""
+    forces: LossTerm = LossTerm()
+    """Force components."""
+    stress: LossTerm = LossTerm()
+    """Strain gradient per atom, where the data have a stress."""
+
+
+class TrainingOptions(_Section):
+    """How the model is trained."""
+
+    epochs: int = pydantic.Field(1000, ge=1)
+    """Passes over the training structures."""
+    batch_size: int = pydantic.Field(16, ge=1)
+    """Structures per step and device."""
+    learning_rate: float = pydantic.Field(1e-4, gt=0)
+    """Peak of the schedule."""
+    warmup_fraction: float = pydantic.Field(0.01, ge=0, lt=1)
+    """Part of all steps in which the rate rises linearly; then half a cosine to zero."""
+    weight_decay: float = pydantic.Field(0.0, ge=0)
+    """AdamW's decay; 0 is plain Adam."""
+    gradient_clip: float = pydantic.Field(1.0, ge=0)
+    """Largest norm of the parameters' gradient; 0 turns clipping off."""
+    energy_scale: Union[Literal["energy", "forces"], pydantic.PositiveFloat] = "energy"
+    """Scale σ [eV] of what the network predicts: spread of energies per atom, root mean square of
+    force components times 1 Å (better where all structures have nearly the same energy), or a
+    number."""
+    loss: LossOptions = LossOptions()
+    """Terms of the loss."""
+    rotate: bool = True
+    """Turn each structure at random in each epoch."""
+    seed: int = pydantic.Field(0, ge=0)
+    """Seed of weights, order and rotations."""
+    dtype: Literal["float32", "float64"] = "float32"
+    """Precision of the network."""
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    """Where to train; auto takes a GPU if there is one."""
+    devices: int = pydantic.Field(1, ge=1)
+    """Processes, one per device, that share each step (DDP)."""
+    threads: Optional[int] = pydantic.Field(None, ge=1)
+    """CPU threads per process; by default torch's own choice."""
+    num_workers: int = pydantic.Field(0, ge=0)
+    """Processes that prepare batches."""
+    monitor: Literal["mae_prod", "rmse_prod", "loss", "energy_mae", "forces_mae"] = "mae_prod"
+    """Validation number whose lowest value marks the best model."""
+    validate_every: int = pydantic.Field(1, ge=1)
+    """Epochs between validations."""
+    checkpoint_steps: int = pydantic.Field(1000, ge=1)
+    """Steps between writes of last.ckpt inside an epoch; it is also written after each epoch."""
+    log_steps: int = pydantic.Field(10, ge=1)
+    """Steps between lines of the training log."""
+
+
+class Options(_Section):
+    """All options of a training."""
+
+    model: ModelOptions = ModelOptions()
+    """Hyperparameters of the network."""
+    data: DataOptions
+    """Structures."""
+    training: TrainingOptions = TrainingOptions()
+    """Optimization."""
+    output: str = "petmad-training"
+    """Folder of checkpoints and logs."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for YAML or JSON."""
+        return json.loads(self.model_dump_json())
+
+
+def load_options(path: str | Path) -> Options:
+    """Read an options file.
+
+    Raises:
+        ValueError: the file cannot be read, or an option is unknown, missing or wrong.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"no such options file: {path} (looked in {Path.cwd()})")
+    try:
+        values = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(
+            f"{path} must be a YAML mapping with sections {sorted(Options.model_fields)}, "
+            f"got {type(values).__name__}"
+        )
+    return parse_options(values, str(path))
+
+
+def parse_options(values: dict[str, Any], source: str = "options") -> Options:
+    """Options from nested mappings.
+
+    Raises:
+        ValueError: lists everything wrong, with the right name for a misspelt one.
+    """
+    try:
+        return Options(**values)
+    except pydantic.ValidationError as error:
+        lines = [_explain(problem) for problem in error.errors()]
+        raise ValueError(f"{source}: " + "\n".join(dict.fromkeys(lines))) from None
+
+
+def _explain(problem: dict[str, Any]) -> str:
+    """One line for one problem: what was wrong, what was found, how to mend it."""
+    place = [part for part in problem["loc"] if isinstance(part, str)]
+    where = ".".join(place)
+    if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        known = _fields_at(place[:-1])
+        section = ".".join(place[:-1])
+        close = difflib.get_close_matches(place[-1], known, n=1)
+        elsewhere = [p for p in _all_places() if p.rpartition(".")[2] == place[-1]]
+        if elsewhere:
+            advice = f"did you mean `{elsewhere[0]}`?"
+        elif close:
+            advice = f"did you mean `{'.'.join([*place[:-1], close[0]])}`?"
+        else:
+            advice = f"{section or 'the file'} knows {', '.join(known)}"
+        return f"unknown option `{where}`; {advice}"
+    if problem["type"] in ("missing", "missing_argument"):
+        return f"option `{where}` is missing; add it"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"option `{where}`: {message}; got {problem['input']!r}"
+
+
+def _fields(section: Any) -> dict[str, Any]:
+    """Name and type of each option of a section; empty for a plain value."""
+    if section is ModelOptions:
+        return {name: field.type for name, field in PETConfig.__dataclass_fields__.items()}
+    if isinstance(section, type) and issubclass(section, pydantic.BaseModel):
+        return {name: field.annotation for name, field in section.model_fields.items()}
+    return {}
+
+
+def _fields_at(place: list[str]) -> list[str]:
+    section: Any = Options
+    for name in place:
+        section = _fields(section).get(name)
+    return list(_fields(section))
+
+
+def _all_places(section: Any = Options, prefix: str = "") -> list[str]:
+    places = []
+    for name, kind in _fields(section).items():
+        places.append(prefix + name)
+        places.extend(_all_places(kind, f"{prefix}{name}."))
+    return places
