@@ -25,11 +25,8 @@ def solver_cutoff(distances: torch.Tensor, config: PETConfig) -> torch.Tensor:
     Where the definition counts with analytic slopes and ten Newton steps, this bisects
     sixty times and lets autograd find the slope: any converged root is the same number.
     """
-    n, rc, width = (
-        config.num_neighbors_adaptive,
-        config.cutoff,
-    )
-    config.cutoff_width_adaptive
+    n, width = config.num_neighbors_adaptive, config.cutoff_width_adaptive
+    rc = config.cutoff
 
     def excess(r: torch.Tensor, radius: torch.Tensor) -> torch.Tensor:
         return bump(r, radius, width).sum() + n * (radius / rc) ** 3 - n
@@ -59,7 +56,8 @@ def grid_cutoff(distances: torch.Tensor, config: PETConfig) -> torch.Tensor:
     last = len(probes) - 1
     excess = []
     for k, probe in enumerate(probes):
-        count = bump(distances, torch.tensor(probe), width).sum()
+        radius = torch.tensor(probe, dtype=distances.dtype)
+        count = bump(distances, radius, width).sum()
         excess.append(count - n + n * (k / last if last else 0.0) ** 3)
     logs = []
     for k, value in enumerate(excess):

@@ -1,5 +1,4 @@
-"""PET as it is defined, one atom and one edge at a time: the slow judge of the fast
-one.
+"""PET as it is defined, one atom and one edge at a time: the judge of the fast one.
 
 No packing, no padding, no batches and no modules of the package: a mapping of weights
 and loops over atoms. Only the hyperparameters and the edge list come from outside. It
@@ -43,7 +42,7 @@ def norm(weights: Weights, name: str, x: torch.Tensor, kind: str) -> torch.Tenso
 def feed_forward(
     weights: Weights, name: str, x: torch.Tensor, config: PETConfig
 ) -> torch.Tensor:
-    """MLP of a transformer layer; SwiGLU has its value first and a plain sigmoid gate."""
+    """MLP of a transformer layer; SwiGLU has value first and a plain sigmoid gate."""
     x = linear(weights, f"{name}.w_in", x)
     if config.activation == "SwiGLU":
         half = len(x) // 2
@@ -91,7 +90,7 @@ def transformer_layer(
     factors: list[torch.Tensor],
     config: PETConfig,
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """One layer of one atom; PreLN without expansion drops the residual of its center."""
+    """One layer of one atom; PreLN without expansion drops the center's residual."""
 
     def normed(which: str, x: torch.Tensor) -> torch.Tensor:
         return norm(weights, f"{name}.{which}", x, config.normalization)

@@ -5,8 +5,16 @@ import pytest
 import torch
 from graphs import answer_graph, make_graph
 from reference_pet import ReferencePET
-from structures import Structure, chain, crystal, ethanol, far_pair, random_structure,
-slab from variants import ATOMIC_NUMBERS, COVALENT_RADII, VARIANTS, make_potential
+from structures import (
+    Structure,
+    chain,
+    crystal,
+    ethanol,
+    far_pair,
+    random_structure,
+    slab,
+)
+from variants import ATOMIC_NUMBERS, COVALENT_RADII, VARIANTS, make_potential
 
 
 RELATIVE = 1e-11
@@ -28,7 +36,7 @@ STRUCTURES = {
     "random_1": random_structure(1, 5),
 }
 SMALL_CUTOFF = {"cutoff": 3.0, "cutoff_width_adaptive": 0.9}
-"""Short enough for loops over edges; long enough for images of images in the tiny cell."""
+"""Short enough for loops over edges; the tiny cell still sees images of images."""
 
 
 def assert_same(ours: np.ndarray, reference: np.ndarray, what: str) -> None:
@@ -46,8 +54,10 @@ def compare(variant: str, structure: Structure, **changes) -> np.ndarray:
         model.scales[0].copy_(torch.tensor([[1.3], [1.3], [1.3], [1.3]]))
         model.compositions[0].copy_(torch.tensor([[-0.5], [1.5], [2.5], [-3.5]]))
     graph = make_graph([structure], model.config.cutoff)
-    judge = ReferencePET(model.config, model.state_dict(), ATOMIC_NUMBERS,
-    COVALENT_RADII) energies = judge.atomic_energies(graph)
+    judge = ReferencePET(
+        model.config, model.state_dict(), ATOMIC_NUMBERS, COVALENT_RADII
+    )
+    energies = judge.atomic_energies(graph)
     ours = answer_graph(model, graph)
     assert_same(ours.atomic_energies, energies.detach().numpy(), "atomic energies")
     if len(graph.centers):
