@@ -1,7 +1,7 @@
 """Hyperparameters of a PET model: names, defaults and checks.
 
-The names and defaults are upstream's (metatrain 2026.4, architecture ``pet``), so that a
-checkpoint's hyperparameters can be read as they stand.
+The names and defaults are upstream's (metatrain 2026.4, architecture ``pet``), so that
+a checkpoint's hyperparameters can be read as they stand.
 """
 
 import dataclasses
@@ -82,14 +82,29 @@ class PETConfig:
         ):
             setattr(self, name, _choose(name, getattr(self, name), allowed, any_case))
         for name in (
-            "d_pet d_head d_node d_feedforward num_heads num_attention_layers "
-            "num_gnn_layers max_spin_multiplicity"
-        ).split():
+            "d_pet",
+            "d_head",
+            "d_node",
+            "d_feedforward",
+            "num_heads",
+            "num_attention_layers",
+            "num_gnn_layers",
+            "max_spin_multiplicity",
+        ):
             if int(getattr(self, name)) < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}")
-        for name in ("cutoff", "cutoff_width", "cutoff_width_adaptive", "attention_temperature"):
+                raise ValueError(
+                    f"`{name}` must be at least 1, got {getattr(self, name)}"
+                )
+        for name in (
+            "cutoff",
+            "cutoff_width",
+            "cutoff_width_adaptive",
+            "attention_temperature",
+        ):
             if not float(getattr(self, name)) > 0:
-                raise ValueError(f"`{name}` must be positive, got {getattr(self, name)}")
+                raise ValueError(
+                    f"`{name}` must be positive, got {getattr(self, name)}"
+                )
         if self.d_pet % self.num_heads != 0:
             raise ValueError(
                 f"`num_heads` must divide `d_pet`, got num_heads {self.num_heads} and "
@@ -102,8 +117,8 @@ class PETConfig:
             )
         if self.long_range is not None and self.long_range.get("enable", False):
             raise ValueError(
-                "long-range electrostatics (`long_range.enable`) is not supported by petmad: "
-                "no published PET model uses it; set `long_range.enable: false`"
+                "long-range electrostatics (`long_range.enable`) is not supported by "
+                "petmad: no published PET model uses it; set `long_range.enable: false`"
             )
 
     @property
@@ -131,7 +146,7 @@ class PETConfig:
 
     @property
     def reach(self) -> float:
-        """Upper bound of the receptive field [Å]; adaptive cutoffs add one raw cutoff."""
+        """Upper bound of the receptive field [Å]; adaptive cutoffs add one cutoff."""
         return self.cutoff * (self.reach_hops + (1 if self.is_adaptive else 0))
 
     def to_dict(self) -> dict[str, Any]:
@@ -149,7 +164,8 @@ class PETConfig:
         unknown = sorted(set(values) - known)
         if unknown:
             raise ValueError(
-                f"unknown PET hyperparameters {unknown}; the known ones are {sorted(known)}"
+                f"unknown PET hyperparameters {unknown}; the known ones are "
+                f"{sorted(known)}"
             )
         return cls(**values)
 

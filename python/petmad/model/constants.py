@@ -1,6 +1,7 @@
 """Numerical constants of PET, each part of the definition of the numbers.
 
-They live in a module because TorchScript reads ``constants.NAME`` but no global variable.
+They live in a module because TorchScript reads ``constants.NAME`` but no global
+variable.
 """
 
 DISTANCE_EPSILON = 1e-15

@@ -1,7 +1,7 @@
 """Cutoff functions and adaptive cutoffs (per-atom radii that aim at a neighbor count).
 
-Everything here runs in float64 and is differentiable with respect to the edge vectors: an
-atom outside the kept graph still feels a force through the neighbor counts.
+Everything here runs in float64 and is differentiable with respect to the edge vectors:
+an atom outside the kept graph still feels a force through the neighbor counts.
 """
 
 import math
@@ -12,17 +12,17 @@ import torch
 from . import constants
 
 
-
-
 def bump(distances: torch.Tensor, cutoffs: torch.Tensor, width: float) -> torch.Tensor:
-    """Smooth step ``½[1 + tanh(cot(πx))]``: 1 below ``cutoff - width``, 0 above ``cutoff``."""
+    """Smooth step ``½[1 + tanh(cot(πx))]``: from 1 at ``cutoff - width`` to 0."""
     x = (distances - (cutoffs - width)) / width
     x = torch.clamp(x, constants.TAPER_EPSILON, 1.0 - constants.TAPER_EPSILON)
     return 0.5 * (1.0 + torch.tanh(1.0 / torch.tan(math.pi * x)))
 
 
-def bump_slope(distances: torch.Tensor, cutoffs: torch.Tensor, width: float) -> torch.Tensor:
-    """Derivative of :func:`bump` with respect to the cutoff [1/Å]; 0 outside the taper."""
+def bump_slope(
+    distances: torch.Tensor, cutoffs: torch.Tensor, width: float
+) -> torch.Tensor:
+    """Derivative of :func:`bump` in the cutoff [1/Å]; 0 outside the taper."""
     x = (distances - (cutoffs - width)) / width
     inside = (x > 0.0) & (x < 1.0)
     x = torch.clamp(x, constants.TAPER_EPSILON, 1.0 - constants.TAPER_EPSILON)
@@ -31,7 +31,9 @@ def bump_slope(distances: torch.Tensor, cutoffs: torch.Tensor, width: float) -> 
     return torch.where(inside, slope, torch.zeros_like(slope))
 
 
-def cosine(distances: torch.Tensor, cutoffs: torch.Tensor, width: float) -> torch.Tensor:
+def cosine(
+    distances: torch.Tensor, cutoffs: torch.Tensor, width: float
+) -> torch.Tensor:
     """Smooth step ``½[1 + cos(πx)]``."""
     x = torch.clamp((distances - (cutoffs - width)) / width, 0.0, 1.0)
     return 0.5 * (1.0 + torch.cos(math.pi * x))
@@ -46,7 +48,9 @@ def cutoff_weights(
     return cosine(distances, cutoffs, width)
 
 
-def _sum_by_center(values: torch.Tensor, centers: torch.Tensor, n_centers: int) -> torch.Tensor:
+def _sum_by_center(
+    values: torch.Tensor, centers: torch.Tensor, n_centers: int
+) -> torch.Tensor:
     return torch.zeros(n_centers, dtype=values.dtype, device=values.device).index_add(
         0, centers, values
     )
@@ -60,7 +64,7 @@ def _count_and_slope(
     n_neighbors: float,
     width: float,
 ) -> Tuple[torch.Tensor, torch.Tensor]:
-    """Soft neighbor count with its cubic baseline, and its slope in the radius; per center."""
+    """Soft neighbor count of each center with its baseline, and the slope of both."""
     edge_radii = radii[centers]
     n_centers = radii.shape[0]
     count = _sum_by_center(bump(distances, edge_radii, width), centers, n_centers)
@@ -80,9 +84,10 @@ def adaptive_cutoffs_solver(
 ) -> torch.Tensor:
     """Radius at which the soft count of neighbors reaches ``n_neighbors``, per center.
 
-    A bracketed Newton search of ten steps on detached distances, then one differentiable
-    Newton step, which carries the gradient of the implicit function theorem. Its derivative
-    is exact to first order only: do not take Hessians with respect to positions through it.
+    A bracketed Newton search of ten steps on detached distances, then one
+    differentiable Newton step, which carries the gradient of the implicit function
+    theorem. Its derivative is exact to first order only: do not take Hessians with
+    respect to positions through it.
 
     Args:
         distances: [n_edges] Å, all edges within ``cutoff``.
@@ -100,7 +105,9 @@ def adaptive_cutoffs_solver(
     high = torch.full_like(low, cutoff)
     radii = torch.full_like(low, 0.5 * cutoff)
     for _ in range(constants.SOLVER_ITERATIONS):
-        count, slope = _count_and_slope(fixed, centers, radii, cutoff, n_neighbors, width)
+        count, slope = _count_and_slope(
+            fixed, centers, radii, cutoff, n_neighbors, width
+        )
         excess = count - n_neighbors
         low = torch.where(excess <= 0.0, radii, low)
         high = torch.where(excess <= 0.0, high, radii)
@@ -110,14 +117,16 @@ def adaptive_cutoffs_solver(
     _, slope = _count_and_slope(fixed, centers, radii, cutoff, n_neighbors, width)
     count = _sum_by_center(bump(distances, radii[centers], width), centers, n_centers)
     count = count + n_neighbors * (radii / cutoff) ** 3
-    radii = radii - (count - n_neighbors) / torch.clamp(slope, min=constants.SLOPE_FLOOR)
+    radii = radii - (count - n_neighbors) / torch.clamp(
+        slope, min=constants.SLOPE_FLOOR
+    )
     return torch.clamp(radii, cutoff / 16.0, cutoff)
 
 
 def grid_probes(cutoff: float, width: float) -> torch.Tensor:
     """Probe radii of the grid method [Å]: steps of a quarter width below the cutoff."""
     step = width / 4.0
-    n_probes = max(int(math.ceil((cutoff - constants.GRID_START) / step - 1e-9)), 1)
+    n_probes = max(math.ceil((cutoff - constants.GRID_START) / step - 1e-9), 1)
     return constants.GRID_START + step * torch.arange(n_probes, dtype=torch.float64)
 
 
@@ -129,11 +138,11 @@ def adaptive_cutoffs_grid(
     n_neighbors: float,
     width: float,
 ) -> torch.Tensor:
-    """Weighted mean of probe radii, peaked where the count of neighbors fits; per center.
+    """Weighted mean of probe radii, peaked where the neighbor count fits; per center.
 
-    Each center's weights are normalized by their own maximum, where upstream subtracts the
-    maximum over the whole batch: the same number unless upstream's underflows, and then this
-    one does not depend on what else is in the batch or on the rank.
+    Each center's weights are normalized by their own maximum, where upstream subtracts
+    the maximum over the whole batch: the same number unless upstream's underflows, and
+    then this one does not depend on what else is in the batch or on the rank.
 
     Args:
         distances: [n_edges] Å, all edges within the cutoff.
@@ -151,7 +160,9 @@ def adaptive_cutoffs_grid(
     counts = torch.zeros(
         n_centers, n_probes, dtype=distances.dtype, device=distances.device
     ).index_add(0, centers, counted)
-    t = torch.linspace(0.0, 1.0, n_probes, dtype=distances.dtype, device=distances.device)
+    t = torch.linspace(
+        0.0, 1.0, n_probes, dtype=distances.dtype, device=distances.device
+    )
     excess = counts - n_neighbors + n_neighbors * t**3
     if n_probes == 1:
         spread = 0.5 * excess.abs() + constants.GRID_FLOOR

@@ -8,10 +8,15 @@ import torch
 
 
 def fold_forces(
-    edge_gradients: torch.Tensor, centers: torch.Tensor, neighbors: torch.Tensor, n_atoms: int
+    edge_gradients: torch.Tensor,
+    centers: torch.Tensor,
+    neighbors: torch.Tensor,
+    n_atoms: int,
 ) -> torch.Tensor:
     """Forces [n_atoms, 3] eV/Å from edge gradients [n_edges, 3] eV/Å."""
-    forces = torch.zeros(n_atoms, 3, dtype=edge_gradients.dtype, device=edge_gradients.device)
+    forces = torch.zeros(
+        n_atoms, 3, dtype=edge_gradients.dtype, device=edge_gradients.device
+    )
     forces = forces.index_add(0, centers, edge_gradients)
     return forces.index_add(0, neighbors, -edge_gradients)
 
@@ -31,7 +36,9 @@ def fold_strain_gradients(
     return total.index_add(0, edge_structures, outer)
 
 
-def fold_virial(edge_gradients: torch.Tensor, edge_vectors: torch.Tensor) -> torch.Tensor:
+def fold_virial(
+    edge_gradients: torch.Tensor, edge_vectors: torch.Tensor
+) -> torch.Tensor:
     """Virial [3, 3] eV, symmetrised: LAMMPS's sign, -∂E/∂strain."""
     virial = -edge_vectors.T @ edge_gradients
     return 0.5 * (virial + virial.T)
@@ -44,7 +51,7 @@ def fold_atomic_virials(
     neighbors: torch.Tensor,
     n_atoms: int,
 ) -> torch.Tensor:
-    """Per-atom virials [n_atoms, 3, 3] eV: half of each edge to either end; not symmetrised."""
+    """Per-atom virials [n_atoms, 3, 3] eV: half an edge to each end; not symmetric."""
     share = -0.5 * edge_vectors[:, :, None] * edge_gradients[:, None, :]
     virials = torch.zeros(n_atoms, 3, 3, dtype=share.dtype, device=share.device)
     return virials.index_add(0, centers, share).index_add(0, neighbors, share)

@@ -12,7 +12,8 @@ class EdgeGraph(NamedTuple):
         edge_vectors: [n_edges, 3] float64 Å, from center to neighbor.
         centers: [n_edges] int64, ascending, in [0, n_owned).
         neighbors: [n_edges] int64 in [0, n_total).
-        reverse_edges: [n_edges] int64, the edge back; -1 where it lives on another rank.
+        reverse_edges: [n_edges] int64, the edge back; -1 where it lives on another
+            rank.
         species: [n_total] int64, dense index from 0; owned atoms first, then ghosts.
         structures: [n_owned] int64, structure of each atom.
         charges: [n_structures] int64, total charge (read by conditioned models only).

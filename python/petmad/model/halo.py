@@ -1,7 +1,8 @@
-"""What a center may know of other centers: their cutoffs, and the messages of reversed edges.
+"""What a center may know of others: their cutoffs, and messages of reversed edges.
 
-In one process that is plain indexing, done here. A domain-decomposed run swaps this module for
-one that also asks other ranks (``petmad.export``); the network does not notice.
+In one process that is plain indexing, done here. A domain-decomposed run swaps this
+module for one that also asks other ranks (``petmad.export``); the network does not
+notice.
 """
 
 from typing import Tuple
@@ -11,10 +12,10 @@ from torch import nn
 
 
 class LocalHalo(nn.Module):
-    """All centers are here: indexing only. ``halo`` is ignored; it names a host's exchange."""
+    """All centers are here: indexing only; ``halo``, a host's exchange, is ignored."""
 
     def ghost_values(self, owned: torch.Tensor, halo: int) -> torch.Tensor:
-        """Values of all atoms [n_total, ...] from those of the owned ones [n_owned, ...]."""
+        """Values of all atoms [n_total, ...] from the owned ones' [n_owned, ...]."""
         return owned
 
     def live_edges(
@@ -44,6 +45,8 @@ class LocalHalo(nn.Module):
         new_index = torch.cumsum(both.to(torch.int64), dim=0) - 1
         return kept, new_index[partner[kept]]
 
-    def reverse(self, rows: torch.Tensor, reverse_edges: torch.Tensor, halo: int) -> torch.Tensor:
-        """The row of each kept edge's reversed edge, [n_kept, width]; its own adjoint."""
+    def reverse(
+        self, rows: torch.Tensor, reverse_edges: torch.Tensor, halo: int
+    ) -> torch.Tensor:
+        """Row of each kept edge's reversed edge, [n_kept, width]; its own adjoint."""
         return rows[reverse_edges]

@@ -1,7 +1,8 @@
-"""PET, the Point Edge Transformer: from species and edge vectors to node and edge features.
+"""PET, the Point Edge Transformer: from species and edge vectors to features.
 
-Source: Pozdnyakov and Ceriotti, NeurIPS 2023 (arXiv:2305.19302), and the current form of the
-architecture in metatrain (``pet``, checkpoint version 16), whose numbers this reproduces.
+Source: Pozdnyakov and Ceriotti, NeurIPS 2023 (arXiv:2305.19302), and the current form
+of the architecture in metatrain (``pet``, checkpoint version 16), whose numbers this
+reproduces.
 """
 
 from typing import List, NamedTuple
@@ -20,8 +21,6 @@ from .cutoff import (
 from .graph import EdgeGraph
 from .halo import LocalHalo
 from .transformer import TokenLayout, TransformerLayer, token_layout
-
-
 
 
 class Features(NamedTuple):
@@ -74,7 +73,9 @@ class GNNLayer(nn.Module):
         self.edge_embedder = nn.Linear(4, d_pet)
         self.neighbor_embedder = None if is_first else nn.Embedding(n_species, d_pet)
         self.compress = nn.Sequential(
-            nn.Linear((2 if is_first else 3) * d_pet, d_pet), nn.SiLU(), nn.Linear(d_pet, d_pet)
+            nn.Linear((2 if is_first else 3) * d_pet, d_pet),
+            nn.SiLU(),
+            nn.Linear(d_pet, d_pet),
         )
 
     def forward(
@@ -99,7 +100,9 @@ class GNNLayer(nn.Module):
 class SystemConditioning(nn.Module):
     """Embeds total charge and spin multiplicity of a structure into its node states."""
 
-    def __init__(self, d_node: int, max_charge: int, max_spin_multiplicity: int) -> None:
+    def __init__(
+        self, d_node: int, max_charge: int, max_spin_multiplicity: int
+    ) -> None:
         super().__init__()
         self.max_charge = max_charge
         self.max_spin_multiplicity = max_spin_multiplicity
@@ -111,7 +114,9 @@ class SystemConditioning(nn.Module):
         nn.init.zeros_(self.project[2].weight)
         nn.init.zeros_(self.project[2].bias)
 
-    def forward(self, charges: torch.Tensor, spin_multiplicities: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, charges: torch.Tensor, spin_multiplicities: torch.Tensor
+    ) -> torch.Tensor:
         """[n_structures, d_node].
 
         Raises:
@@ -119,13 +124,14 @@ class SystemConditioning(nn.Module):
         """
         if bool((charges.abs() > self.max_charge).any()):
             raise ValueError(
-                f"`charge` must be within ±{self.max_charge} for this model, got {charges}"
+                f"`charge` must be within ±{self.max_charge} for this model, "
+                f"got {charges}"
             )
         spins = spin_multiplicities
         if bool(((spins < 1) | (spins > self.max_spin_multiplicity)).any()):
             raise ValueError(
-                f"`spin` (2S + 1) must be 1 to {self.max_spin_multiplicity} for this model, "
-                f"got {spins}"
+                f"`spin` (2S + 1) must be 1 to {self.max_spin_multiplicity} for this "
+                f"model, got {spins}"
             )
         both = torch.cat(
             [
@@ -138,7 +144,7 @@ class SystemConditioning(nn.Module):
 
 
 class PET(nn.Module):
-    """The network; scriptable, differentiable twice, a function of species and edge vectors."""
+    """The network: scriptable, differentiable twice, of an :class:`EdgeGraph`."""
 
     def __init__(self, config: PETConfig, n_species: int) -> None:
         super().__init__()
@@ -153,9 +159,6 @@ class PET(nn.Module):
 
         d_pet, n_layers = config.d_pet, config.num_gnn_layers
         self.halo = LocalHalo()
-        self.register_buffer(
-            "probes", grid_probes(config.cutoff, config.cutoff_width_adaptive), persistent=False
-        )
         self.edge_embedder = nn.Embedding(n_species, d_pet)
         self.node_embedders = nn.ModuleList(
             nn.Embedding(n_species, config.d_node) for _ in range(config.n_readouts)
@@ -174,7 +177,9 @@ class PET(nn.Module):
             for _ in range(n_combinations)
         )
         self.system_conditioning = (
-            SystemConditioning(config.d_node, config.max_charge, config.max_spin_multiplicity)
+            SystemConditioning(
+                config.d_node, config.max_charge, config.max_spin_multiplicity
+            )
             if config.system_conditioning
             else None
         )
@@ -183,7 +188,8 @@ class PET(nn.Module):
         """Features of every owned atom and kept edge; see :class:`Features`."""
         n_owned = graph.structures.shape[0]
         vectors = graph.edge_vectors
-        distances = torch.linalg.vector_norm(vectors, dim=1) + constants.DISTANCE_EPSILON
+        distances = torch.linalg.vector_norm(vectors, dim=1)
+        distances = distances + constants.DISTANCE_EPSILON
         own_cutoffs = self.own_cutoffs(distances, graph.centers, n_owned)
         if self.is_adaptive:
             all_cutoffs = self.halo.ghost_values(own_cutoffs, graph.halo)
@@ -201,7 +207,8 @@ class PET(nn.Module):
 
         dtype = self.edge_embedder.weight.dtype
         weights = weights64.to(dtype)
-        squared = (vectors * vectors).sum(dim=1, keepdim=True) + constants.DISTANCE_EPSILON
+        squared = (vectors * vectors).sum(dim=1, keepdim=True)
+        squared = squared + constants.DISTANCE_EPSILON
         geometry = torch.cat([vectors, torch.sqrt(squared)], dim=1).to(dtype)
         layout = token_layout(centers, weights, n_owned)
         species = graph.species[:n_owned]
@@ -209,7 +216,9 @@ class PET(nn.Module):
         messages = self.edge_embedder(neighbor_species)
         conditioning = torch.zeros(n_owned, 1, dtype=dtype, device=vectors.device)
         if self.system_conditioning is not None:
-            conditioning = self.system_conditioning(graph.charges, graph.spin_multiplicities)
+            conditioning = self.system_conditioning(
+                graph.charges, graph.spin_multiplicities
+            )
             conditioning = conditioning[graph.structures]
 
         node_features: List[torch.Tensor] = []
@@ -228,7 +237,9 @@ class PET(nn.Module):
             edge_features.append(messages)
         else:
             n_layers = len(self.gnn_layers)
-            for i, (layer, embedder) in enumerate(zip(self.gnn_layers, self.node_embedders)):
+            for i, (layer, embedder) in enumerate(
+                zip(self.gnn_layers, self.node_embedders)
+            ):
                 nodes, out = layer(
                     embedder(species), messages, geometry, neighbor_species, layout
                 )
@@ -240,7 +251,9 @@ class PET(nn.Module):
                     messages = 0.5 * (
                         messages + self.halo.reverse(out, reverse_edges, graph.halo)
                     )
-        return Features(node_features, edge_features, weights, centers, kept, own_cutoffs)
+        return Features(
+            node_features, edge_features, weights, centers, kept, own_cutoffs
+        )
 
     def own_cutoffs(
         self, distances: torch.Tensor, centers: torch.Tensor, n_owned: int
@@ -264,7 +277,7 @@ class PET(nn.Module):
             distances,
             centers,
             n_owned,
-            self.probes.to(distances.dtype),
+            grid_probes(self.cutoff, self.cutoff_width_adaptive).to(distances),
             self.n_adaptive,
             self.cutoff_width_adaptive,
         )

@@ -1,8 +1,8 @@
 """A whole model: the network, its readouts, and the physics added outside of it.
 
 Predictions are per atom; sums over structures, forces and virials are left to
-:mod:`petmad.model.folds` and to the C++ engine. Scales and compositions are float64, and so
-is every sum that involves them, whatever the dtype of the network.
+:mod:`petmad.model.folds` and to the C++ engine. Scales and compositions are float64,
+and so is every sum that involves them, whatever the dtype of the network.
 """
 
 from typing import Dict, List, Optional
@@ -22,12 +22,13 @@ class Potential(nn.Module):
 
     Args:
         config: hyperparameters.
-        atomic_numbers: species of the model, ascending; species i is ``atomic_numbers[i]``.
+        atomic_numbers: species of the model, ascending; species i is
+            ``atomic_numbers[i]``.
         targets: what it predicts; default: one energy.
         covalent_radii: of each species [Å], needed with ``config.zbl``.
 
-    Buffers, per target index t: ``scales.t`` and ``compositions.t``, [n_species, n_components]
-    float64 in the target's unit.
+    Buffers, per target index t: ``scales.t`` and ``compositions.t``, [n_species,
+    n_components] float64 in the target's unit.
     """
 
     def __init__(
@@ -52,10 +53,13 @@ class Potential(nn.Module):
         n_species = len(atomic_numbers)
         self.network = PET(config, n_species)
         self.target_names: List[str] = names
-        self.readouts = nn.ModuleList(Readout(config, spec.n_components) for spec in specs)
+        self.readouts = nn.ModuleList(
+            Readout(config, spec.n_components) for spec in specs
+        )
         self.scales = nn.ParameterList(
             nn.Parameter(
-                torch.ones(n_species, spec.n_components, dtype=torch.float64), requires_grad=False
+                torch.ones(n_species, spec.n_components, dtype=torch.float64),
+                requires_grad=False,
             )
             for spec in specs
         )
@@ -108,13 +112,14 @@ class Potential(nn.Module):
         Args:
             graph: atoms and edges.
             outputs: names of targets; also ``features`` [n_owned, R·(d_node + d_pet)],
-                ``last_layer_features/<target>`` [n_owned, 2·R·d_head] and ``cutoff_stats``
-                [n_owned, 2] (own cutoff in Å, kept neighbors).
+                ``last_layer_features/<target>`` [n_owned, 2·R·d_head] and
+                ``cutoff_stats`` [n_owned, 2] (own cutoff in Å, kept neighbors).
             raw: leave out scale, composition and ZBL, as the training loss wants it.
 
         Returns:
-            For each target [n_owned, n_components], float64 unless ``raw``. A stress target is
-            per atom, symmetrised and times the volume [eV]: divide its sum by the volume.
+            For each target [n_owned, n_components], float64 unless ``raw``. A stress
+            target is per atom, symmetrised and times the volume [eV]: divide its sum by
+            the volume.
 
         Raises:
             ValueError: an output is unknown; the message lists the known ones.
@@ -129,14 +134,17 @@ class Potential(nn.Module):
                 prediction, last = readout(features)
                 if self.is_stress[i]:
                     square = prediction.reshape(n_owned, 3, 3)
-                    prediction = (0.5 * (square + square.transpose(1, 2))).reshape(n_owned, 9)
+                    square = 0.5 * (square + square.transpose(1, 2))
+                    prediction = square.reshape(n_owned, 9)
                 if last_name in outputs:
                     results[last_name] = last
                 if name in outputs:
                     results[name] = prediction
         if not raw:
             species = graph.species[:n_owned]
-            for i, (scale, composition) in enumerate(zip(self.scales, self.compositions)):
+            for i, (scale, composition) in enumerate(
+                zip(self.scales, self.compositions)
+            ):
                 name = self.target_names[i]
                 if name in results:
                     value = results[name].to(torch.float64)
@@ -156,8 +164,8 @@ class Potential(nn.Module):
         for name in outputs:
             if name not in results:
                 raise ValueError(
-                    f"unknown output '{name}'; this model has {self.target_names}, 'features', "
-                    "'last_layer_features/<target>' and 'cutoff_stats'"
+                    f"unknown output '{name}'; this model has {self.target_names}, "
+                    "'features', 'last_layer_features/<target>' and 'cutoff_stats'"
                 )
         return results
 
@@ -168,12 +176,14 @@ class Potential(nn.Module):
         weights: torch.Tensor,
         kept_centers: torch.Tensor,
     ) -> torch.Tensor:
-        """Node states of every readout layer, then the weighted sums of their messages."""
+        """Node states of every readout layer, then weighted sums of their messages."""
         n_owned = nodes[0].shape[0]
         parts: List[torch.Tensor] = []
         for node in nodes:
             parts.append(node)
         for edge in edges:
-            pooled = torch.zeros(n_owned, edge.shape[1], dtype=edge.dtype, device=edge.device)
+            pooled = torch.zeros(
+                n_owned, edge.shape[1], dtype=edge.dtype, device=edge.device
+            )
             parts.append(pooled.index_add(0, kept_centers, edge * weights[:, None]))
         return torch.cat(parts, dim=1)

@@ -35,8 +35,8 @@ class TargetSpec:
     def __post_init__(self) -> None:
         if self.kind not in TARGET_KINDS:
             raise ValueError(
-                f"`kind` of target {self.name!r} must be one of {', '.join(TARGET_KINDS)}, "
-                f"got {self.kind!r}"
+                f"`kind` of target {self.name!r} must be one of "
+                f"{', '.join(TARGET_KINDS)}, got {self.kind!r}"
             )
 
     def to_dict(self) -> dict[str, Any]:
@@ -45,23 +45,33 @@ class TargetSpec:
 
 
 def _head(width: int, d_head: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(width, d_head), nn.SiLU(), nn.Linear(d_head, d_head), nn.SiLU())
+    return nn.Sequential(
+        nn.Linear(width, d_head), nn.SiLU(), nn.Linear(d_head, d_head), nn.SiLU()
+    )
 
 
 class Readout(nn.Module):
-    """Heads of one target: ``Σ_layers [node part + Σ_j f_ij · edge part]`` for each atom."""
+    """Heads of one target: ``Σ_layers [node part + Σ_j f_ij · edge part]`` per atom."""
 
     def __init__(self, config: PETConfig, n_components: int) -> None:
         super().__init__()
         layers = range(config.n_readouts)
         self.n_components = n_components
-        self.node_heads = nn.ModuleList(_head(config.d_node, config.d_head) for _ in layers)
-        self.edge_heads = nn.ModuleList(_head(config.d_pet, config.d_head) for _ in layers)
-        self.node_last = nn.ModuleList(nn.Linear(config.d_head, n_components) for _ in layers)
-        self.edge_last = nn.ModuleList(nn.Linear(config.d_head, n_components) for _ in layers)
+        self.node_heads = nn.ModuleList(
+            _head(config.d_node, config.d_head) for _ in layers
+        )
+        self.edge_heads = nn.ModuleList(
+            _head(config.d_pet, config.d_head) for _ in layers
+        )
+        self.node_last = nn.ModuleList(
+            nn.Linear(config.d_head, n_components) for _ in layers
+        )
+        self.edge_last = nn.ModuleList(
+            nn.Linear(config.d_head, n_components) for _ in layers
+        )
 
     def forward(self, features: Features) -> Tuple[torch.Tensor, torch.Tensor]:
-        """Prediction [n_owned, n_components] and last-layer features [n_owned, 2·R·d_head]."""
+        """Prediction [n_owned, n_components]; last features [n_owned, 2·R·d_head]."""
         n_owned = features.nodes[0].shape[0]
         weights = features.weights[:, None]
         prediction = torch.zeros(

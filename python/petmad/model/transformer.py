@@ -1,7 +1,8 @@
-"""The transformer layer of PET on packed rows: one row per center and per edge, no padding.
+"""The transformer layer of PET on packed rows: one per center and edge, no padding.
 
-Rows are ordered centers first, then edges sorted by center. Only the attention itself, which
-needs every token of an atom beside every other, spreads the rows into a padded array.
+Rows are ordered centers first, then edges sorted by center. Only the attention itself,
+which needs every token of an atom beside every other, spreads the rows into a padded
+array.
 """
 
 import math
@@ -11,8 +12,6 @@ import torch
 from torch import nn
 
 from . import constants
-
-
 
 
 class TokenLayout(NamedTuple):
@@ -29,7 +28,9 @@ class TokenLayout(NamedTuple):
     bias: torch.Tensor
 
 
-def token_layout(centers: torch.Tensor, weights: torch.Tensor, n_centers: int) -> TokenLayout:
+def token_layout(
+    centers: torch.Tensor, weights: torch.Tensor, n_centers: int
+) -> TokenLayout:
     """Lay out the tokens of each center: itself first, then its edges in list order.
 
     Args:
@@ -52,9 +53,14 @@ def token_layout(centers: torch.Tensor, weights: torch.Tensor, n_centers: int) -
     rows = torch.zeros(n_centers * n_tokens, dtype=torch.int64, device=device)
     rows[slots] = torch.arange(n_rows, device=device)
     log_weights = torch.log(torch.clamp(weights, min=constants.WEIGHT_FLOOR))
-    log_weights = torch.cat([torch.zeros_like(log_weights[:0].new_zeros(n_centers)), log_weights])
+    log_weights = torch.cat(
+        [torch.zeros_like(log_weights[:0].new_zeros(n_centers)), log_weights]
+    )
     bias = torch.full(
-        [n_centers * n_tokens], math.log(constants.WEIGHT_FLOOR), dtype=weights.dtype, device=device
+        [n_centers * n_tokens],
+        math.log(constants.WEIGHT_FLOOR),
+        dtype=weights.dtype,
+        device=device,
     ).index_put([slots], log_weights)
     return TokenLayout(
         rows.reshape(n_centers, n_tokens),
@@ -64,7 +70,7 @@ def token_layout(centers: torch.Tensor, weights: torch.Tensor, n_centers: int) -
 
 
 class Attention(nn.Module):
-    """Multi-head attention among the tokens of each atom, biased by the cutoff of the key."""
+    """Multi-head attention among the tokens of an atom, biased by the key's cutoff."""
 
     def __init__(self, d_pet: int, num_heads: int, temperature: float) -> None:
         super().__init__()
@@ -78,7 +84,9 @@ class Attention(nn.Module):
         n_centers, n_tokens = layout.rows.shape
         d_pet = rows.shape[1]
         qkv = self.input_linear(rows)[layout.rows.flatten()]
-        qkv = qkv.reshape(n_centers, n_tokens, 3, self.num_heads, d_pet // self.num_heads)
+        qkv = qkv.reshape(
+            n_centers, n_tokens, 3, self.num_heads, d_pet // self.num_heads
+        )
         qkv = qkv.permute(2, 0, 3, 1, 4)
         scores = torch.matmul(qkv[0] * self.scale, qkv[1].transpose(2, 3)) + layout.bias
         mixed = torch.matmul(torch.softmax(scores, dim=-1), qkv[2])
@@ -87,7 +95,7 @@ class Attention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """The MLP of a transformer layer: SwiGLU (value first, plain sigmoid gate) or SiLU."""
+    """MLP of a transformer layer: SwiGLU (value first, plain sigmoid gate) or SiLU."""
 
     def __init__(self, width: int, inner_width: int, activation: str) -> None:
         super().__init__()
@@ -107,16 +115,17 @@ class FeedForward(nn.Module):
 
 
 def make_norm(kind: str, width: int) -> nn.Module:
-    """RMSNorm, its epsilon that of the dtype as upstream has it, or LayerNorm (1e-5)."""
+    """RMSNorm, its epsilon the dtype's as upstream has it, or LayerNorm (1e-5)."""
     return nn.RMSNorm(width) if kind == "RMSNorm" else nn.LayerNorm(width)
 
 
 class TransformerLayer(nn.Module):
     """One layer: attention and MLP on the tokens, and the update of the node state.
 
-    With ``d_node != d_pet`` (expanded) the node state is contracted to a token and the token's
-    change expanded back. Without, a PreLN layer replaces the node state by the attention output
-    alone, dropping its residual: a quirk of upstream, kept because weights depend on it.
+    With ``d_node != d_pet`` (expanded) the node state is contracted to a token and the
+    token's change expanded back. Without, a PreLN layer replaces the node state by the
+    attention output alone, dropping its residual: a quirk of upstream, kept because
+    weights depend on it.
     """
 
     def __init__(
@@ -150,7 +159,7 @@ class TransformerLayer(nn.Module):
     def forward(
         self, nodes: torch.Tensor, tokens: torch.Tensor, layout: TokenLayout
     ) -> Tuple[torch.Tensor, torch.Tensor]:
-        """Node states [n_centers, d_node] and edge tokens [n_edges, d_pet], both updated."""
+        """Node states [n_centers, d_node] and edge tokens [n_edges, d_pet], updated."""
         n_centers = nodes.shape[0]
         contracted = nodes
         if self.center_contraction is not None:

@@ -12,7 +12,12 @@ from . import constants
 from .graph import EdgeGraph
 
 
-SCREENING = ((0.02817, 0.20162), (0.28022, 0.40290), (0.50986, 0.94229), (0.18175, 3.19980))
+SCREENING = (
+    (0.02817, 0.20162),
+    (0.28022, 0.40290),
+    (0.50986, 0.94229),
+    (0.18175, 3.19980),
+)
 
 
 class ZBL(nn.Module):
@@ -33,11 +38,15 @@ class ZBL(nn.Module):
         self.register_buffer("lengths", lengths.to(torch.float64))
         radii = torch.tensor(covalent_radii, dtype=torch.float32).to(torch.float64)
         self.register_buffer("radii", radii)
-        self.register_buffer("amplitudes", torch.tensor([c for c, _ in SCREENING], dtype=torch.float64))
-        self.register_buffer("decays", torch.tensor([d for _, d in SCREENING], dtype=torch.float64))
+        self.register_buffer(
+            "amplitudes", torch.tensor([c for c, _ in SCREENING], dtype=torch.float64)
+        )
+        self.register_buffer(
+            "decays", torch.tensor([d for _, d in SCREENING], dtype=torch.float64)
+        )
 
     def forward(self, graph: EdgeGraph) -> torch.Tensor:
-        """Energy of each owned atom, [n_owned] float64 eV: half of each of its pairs."""
+        """Energy of each owned atom, [n_owned] float64 eV: half of all its pairs."""
         n_owned = graph.structures.shape[0]
         distances = torch.linalg.vector_norm(graph.edge_vectors, dim=1)
         distances = distances + constants.DISTANCE_EPSILON
