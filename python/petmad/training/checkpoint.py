@@ -17,10 +17,12 @@ KEY = "petmad"
 FORMAT_VERSION = 1
 
 
-def make_potential(config: PETConfig, atomic_numbers: list[int], dtype: str) -> Potential:
-    """A fresh energy model with random weights."""
+def make_potential(
+    config: PETConfig, atomic_numbers: list[int], targets: list[TargetSpec], dtype: str
+) -> Potential:
+    """A model with random weights, from torch's global random stream."""
     radii = [float(covalent_radii[z]) for z in atomic_numbers] if config.zbl else None
-    potential = Potential(config, atomic_numbers, [TargetSpec()], radii)
+    potential = Potential(config, atomic_numbers, targets, radii)
     return potential.to_dtype(getattr(torch, dtype))
 
 
@@ -86,9 +88,7 @@ def load_potential(path: str | Path) -> tuple[Potential, dict[str, Any]]:
     """
     ours = read(path)
     config = PETConfig.from_dict(ours["model"])
-    radii = [float(covalent_radii[z]) for z in ours["atomic_numbers"]] if config.zbl else None
     targets = [TargetSpec(**target) for target in ours["targets"]]
-    potential = Potential(config, ours["atomic_numbers"], targets, radii)
-    potential.to_dtype(getattr(torch, ours["dtype"]))
+    potential = make_potential(config, ours["atomic_numbers"], targets, ours["dtype"])
     potential.load_state_dict(ours["state_dict"])
     return potential.eval(), ours["provenance"]

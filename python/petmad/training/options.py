@@ -81,6 +81,10 @@ class TrainingOptions(_Section):
     """Scale σ [eV] of what the network predicts: spread of energies per atom, root mean square of
     force components times 1 Å (better where all structures have nearly the same energy), or a
     number."""
+    embedding_gain: pydantic.PositiveFloat = 4.0
+    """Factor of the initial weights that embed edge vectors. With the usual initialization (1) the
+    network starts so smooth that forces stay unlearned for thousands of steps; after 300 steps on
+    water the force error was 815 meV/Å with 1 (mean force), 380 with 4."""
     loss: LossOptions = LossOptions()
     """Terms of the loss."""
     rotate: bool = True

@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from petmad.data import Sample, Structure, StructureDataset, collate, make_sample, read_structures
 from petmad.data.sampler import ResumableBatchSampler, steps_per_epoch
 from petmad.data.structures import LabelKeys, check_species, file_sha256, species_of
-from petmad.model import Potential
+from petmad.model import Potential, TargetSpec
 from torch.utils.data import DataLoader
 
 from . import checkpoint
@@ -50,7 +50,10 @@ def train(options: Options, resume: Optional[str | Path] = None) -> Path:
     train_samples = [make_sample(s, atomic_numbers, cutoff) for s in train_structures]
     valid_samples = [make_sample(s, atomic_numbers, cutoff) for s in valid_structures]
 
-    potential = checkpoint.make_potential(options.model, atomic_numbers, training.dtype)
+    potential = checkpoint.make_potential(
+        options.model, atomic_numbers, [TargetSpec()], training.dtype
+    )
+    sharpen(potential, training.embedding_gain)
     fit_baseline(potential, train_samples, options)
     if resume is not None:
         check_resumable(resume, potential)
@@ -149,6 +152,14 @@ def fit_baseline(potential: Potential, samples: list[Sample], options: Options) 
     scale = fit_scale(samples, composition, options.training.energy_scale)
     potential.compositions[0].data.copy_(composition[:, None])
     potential.scales[0].data.fill_(scale)
+
+
+def sharpen(potential: Potential, gain: float) -> None:
+    """Scale the initial embedding of edge vectors; see ``training.embedding_gain``."""
+    with torch.no_grad():
+        for layer in potential.network.gnn_layers:
+            for parameter in layer.edge_embedder.parameters():
+                parameter.mul_(gain)
 
 
 def check_resumable(path: str | Path, potential: Potential) -> None:
