@@ -184,7 +184,7 @@ def provenance(options: Options) -> dict[str, Any]:
     files = _as_list(options.data.train) + _as_list(options.data.valid)
     return {
         "petmad_version": getattr(petmad, "__version__", "unknown"),
-        "torch_version": torch.__version__,
+        "torch_version": str(torch.__version__),
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "seed": options.training.seed,
         "options": options.to_dict(),
