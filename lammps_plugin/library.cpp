@@ -1,0 +1,8 @@
+// What the stub looks up in the real library.
+// SPDX-License-Identifier: GPL-2.0-only
+#include "pair_petmad.h"
+
+extern "C" __attribute__((visibility("default"))) void* petmad_make_pair(void* lmp) {
+    LAMMPS_NS::Pair* pair = new petmad_lammps::PairPetmad(static_cast<LAMMPS_NS::LAMMPS*>(lmp));
+    return pair;
+}

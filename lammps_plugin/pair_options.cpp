@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "pair_options.h"
+
+#include <algorithm>
+#include <charconv>
+
+#include "elements.h"
+#include "petmad/error.h"
+
+namespace petmad_lammps {
+
+namespace {
+
+constexpr const char* usage =
+    "pair_style petmad MODEL.pt [device auto|cpu|cuda|cuda:N] [threads N] [charge Q] [spin M] "
+    "[check yes|no]";
+
+int parse_integer(const std::string& keyword, const std::string& value, int smallest) {
+    int number = 0;
+    const char* end = value.data() + value.size();
+    const auto result = std::from_chars(value.data(), end, number);
+    PETMAD_CHECK(
+        result.ec == std::errc() && result.ptr == end && number >= smallest,
+        "`",
+        keyword,
+        "` must be an integer of at least ",
+        smallest,
+        ", got '",
+        value,
+        "'"
+    );
+    return number;
+}
+
+std::string parse_device(const std::string& value) {
+    const bool is_known = value == "auto" || value == "cpu" || value == "cuda";
+    if (!is_known && value.rfind("cuda:", 0) == 0) {
+        parse_integer("device cuda:", value.substr(5), 0);
+        return value;
+    }
+    PETMAD_CHECK(is_known, "`device` must be auto, cpu, cuda or cuda:N, got '", value, "'");
+    return value;
+}
+
+bool parse_yes_no(const std::string& keyword, const std::string& value) {
+    PETMAD_CHECK(
+        value == "yes" || value == "no", "`", keyword, "` must be yes or no, got '", value, "'"
+    );
+    return value == "yes";
+}
+
+std::string symbols_of(const std::vector<int64_t>& atomic_numbers) {
+    std::string text;
+    for (const int64_t number : atomic_numbers) {
+        text += (text.empty() ? "" : " ") + element_symbol(number);
+    }
+    return text;
+}
+
+int32_t species_of(const std::string& symbol, const std::vector<int64_t>& atomic_numbers) {
+    const auto found =
+        std::find_if(atomic_numbers.begin(), atomic_numbers.end(), [&](int64_t number) {
+            return element_symbol(number) == symbol;
+        });
+    PETMAD_CHECK(
+        found != atomic_numbers.end(),
+        "element '",
+        symbol,
+        "' is not one of this model, which knows: ",
+        symbols_of(atomic_numbers),
+        "; give one of these, or NULL for a type that another pair style takes"
+    );
+    return static_cast<int32_t>(found - atomic_numbers.begin());
+}
+
+} // namespace
+
+PairOptions parse_pair_options(const std::vector<std::string>& arguments) {
+    PETMAD_CHECK(!arguments.empty(), "no model file was given; write: ", usage);
+    PairOptions options;
+    options.model = arguments[0];
+    for (size_t i = 1; i < arguments.size(); i += 2) {
+        const std::string& keyword = arguments[i];
+        const bool is_known = keyword == "device" || keyword == "threads" || keyword == "charge"
+                              || keyword == "spin" || keyword == "check";
+        PETMAD_CHECK(
+            is_known,
+            "unknown keyword '",
+            keyword,
+            "'; known are device, threads, charge, spin and check: ",
+            usage
+        );
+        PETMAD_CHECK(
+            i + 1 < arguments.size(), "keyword '", keyword, "' lacks its value; write: ", usage
+        );
+        const std::string& value = arguments[i + 1];
+        if (keyword == "device") {
+            options.device = parse_device(value);
+        } else if (keyword == "threads") {
+            options.n_threads = parse_integer(keyword, value, 1);
+        } else if (keyword == "charge") {
+            options.charge = parse_integer(keyword, value, -1000000);
+            options.is_conditioned = true;
+        } else if (keyword == "spin") {
+            options.spin_multiplicity = parse_integer(keyword, value, 1);
+            options.is_conditioned = true;
+        } else {
+            options.check_golden = parse_yes_no(keyword, value);
+        }
+    }
+    return options;
+}
+
+std::vector<int32_t> parse_elements(
+    const std::vector<std::string>& elements,
+    int n_types,
+    const std::vector<int64_t>& atomic_numbers
+) {
+    PETMAD_CHECK(
+        static_cast<int>(elements.size()) == n_types,
+        "`pair_coeff * *` must name one element (or NULL) per atom type: there are ",
+        n_types,
+        " types, got ",
+        elements.size(),
+        " names"
+    );
+    std::vector<int32_t> species;
+    for (const std::string& element : elements) {
+        species.push_back(element == "NULL" ? -1 : species_of(element, atomic_numbers));
+    }
+    PETMAD_CHECK(
+        std::any_of(species.begin(), species.end(), [](int32_t index) { return index >= 0; }),
+        "`pair_coeff * *` names nothing but NULL; give at least one element of: ",
+        symbols_of(atomic_numbers)
+    );
+    return species;
+}
+
+} // namespace petmad_lammps

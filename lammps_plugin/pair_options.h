@@ -1,0 +1,33 @@
+// The arguments of `pair_style petmad` and `pair_coeff`, parsed and checked apart from LAMMPS.
+// SPDX-License-Identifier: GPL-2.0-only
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace petmad_lammps {
+
+/// pair_style petmad MODEL.pt [keyword value ...]
+struct PairOptions {
+    std::string model;
+    std::string device = "auto"; ///< cpu, cuda, cuda:N, or auto: cuda where there is one
+    int n_threads = 0;           ///< CPU threads per rank; 0: those of LAMMPS
+    int charge = 0;              ///< total charge [e], read by conditioned models
+    int spin_multiplicity = 1;   ///< 2S + 1, likewise
+    bool is_conditioned = false; ///< charge or spin was given
+    bool check_golden = true;    ///< evaluate the file's golden structures on loading
+};
+
+/// Throws petmad::Error: no model, unknown keyword, a value that does not fit.
+PairOptions parse_pair_options(const std::vector<std::string>& arguments);
+
+/// Species of each type from 0, -1 for NULL, out of the elements of `pair_coeff * * ...`.
+/// Throws petmad::Error: wrong number of elements, an element the model lacks, nothing but NULL.
+std::vector<int32_t> parse_elements(
+    const std::vector<std::string>& elements,
+    int n_types,
+    const std::vector<int64_t>& atomic_numbers
+);
+
+} // namespace petmad_lammps

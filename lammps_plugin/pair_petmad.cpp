@@ -1,0 +1,351 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "pair_petmad.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+
+#include "atom.h"
+#include "comm.h"
+#include "error.h"
+#include "exceptions.h"
+#include "force.h"
+#include "memory.h"
+#include "neighbor.h"
+#include "platform.h"
+#include "update.h"
+#include "utils.h"
+
+#include "petmad/devices.h"
+#include "petmad/error.h"
+
+namespace petmad_lammps {
+
+using namespace LAMMPS_NS;
+
+namespace {
+
+constexpr int64_t text_limit = 4096; // of an error message sent between ranks
+
+} // namespace
+
+PairPetmad::PairPetmad(LAMMPS* lammps) : Pair(lammps) {
+    one_coeff = 1;
+    manybody_flag = 1;
+    single_enable = 0;
+    restartinfo = 0;
+    no_virial_fdotr_compute = 1;
+    centroidstressflag = CENTROID_AVAIL;
+    comm_forward = 2; // rank and index of a ghost's owner; hybrid copies it right after settings()
+    if (comm->nprocs > 1) {
+        transport_ = std::make_unique<MpiTransport>(world);
+    }
+}
+
+PairPetmad::~PairPetmad() {
+    if (allocated) {
+        memory->destroy(setflag);
+        memory->destroy(cutsq);
+    }
+}
+
+/// Runs `work` on all ranks; where it fails on any, all fail with the message of the first that
+/// did.
+void PairPetmad::together(const std::function<void()>& work) {
+    std::string reason;
+    try {
+        work();
+    } catch (const LAMMPSException&) {
+        throw;
+    } catch (const std::exception& exception) {
+        reason = exception.what();
+    }
+    const int candidate = reason.empty() ? comm->nprocs : comm->me;
+    int failed = 0;
+    MPI_Allreduce(&candidate, &failed, 1, MPI_INT, MPI_MIN, world);
+    if (failed == comm->nprocs) {
+        return;
+    }
+    reason.resize(text_limit);
+    MPI_Bcast(reason.data(), static_cast<int>(reason.size()), MPI_CHAR, failed, world);
+    error->all(FLERR, prefix + std::string(reason.c_str()));
+}
+
+// ---- commands ------------------------------------------------------------------------------
+
+void PairPetmad::settings(int n_arguments, char** arguments) {
+    together([&] {
+        options_ = parse_pair_options({arguments, arguments + n_arguments});
+        load_model(options_);
+    });
+    // Species of an earlier model mean nothing to this one: pair_coeff must come again.
+    species_of_type_.clear();
+    if (allocated) {
+        std::fill_n(setflag[0], (atom->ntypes + 1) * (atom->ntypes + 1), 0);
+    }
+    if (options_.is_conditioned && !engine_->info().is_conditioned && comm->me == 0) {
+        error->warning(
+            FLERR,
+            std::string(prefix) + "`charge` and `spin` have no effect: model '"
+                + engine_->info().name + "' was trained without them"
+        );
+    }
+}
+
+void PairPetmad::load_model(const PairOptions& options) {
+    petmad::EngineOptions engine_options;
+    device_ = engine_options.device = choose_device(options.device);
+    n_threads_ = options.n_threads > 0 ? options.n_threads : comm->nthreads;
+    engine_options.n_threads = n_threads_;
+    engine_options.check_golden = options.check_golden;
+    engine_ = std::make_unique<petmad::Engine>(find_model(options.model), engine_options);
+    cutoff_ = engine_->info().cutoff;
+}
+
+std::string PairPetmad::find_model(const std::string& name) const {
+    if (platform::file_is_readable(name)) {
+        return name;
+    }
+    const std::string path = utils::get_potential_file_path(name);
+    const char* folders = std::getenv("LAMMPS_POTENTIALS");
+    PETMAD_CHECK(
+        !path.empty(),
+        "cannot read the model file '",
+        name,
+        "'; looked in ",
+        platform::current_directory(),
+        " and in LAMMPS_POTENTIALS (",
+        folders != nullptr ? folders : "not set",
+        "); give the path of a file written by `petmad export`"
+    );
+    return path;
+}
+
+std::string PairPetmad::choose_device(const std::string& wanted) const {
+    if (wanted != "auto" && wanted != "cuda") {
+        return wanted;
+    }
+    const int n_devices = petmad::n_cuda_devices();
+    if (n_devices == 0) {
+        PETMAD_CHECK(
+            wanted == "auto",
+            "`device cuda` was asked for, but torch finds no CUDA device; "
+            "check the driver and that a CUDA build of torch is installed, or use `device cpu`"
+        );
+        return "cpu";
+    }
+    MPI_Comm node;
+    int local_rank = 0;
+    MPI_Comm_split_type(world, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node);
+    MPI_Comm_rank(node, &local_rank);
+    MPI_Comm_free(&node);
+    return "cuda:" + std::to_string(local_rank % n_devices);
+}
+
+void PairPetmad::coeff(int n_arguments, char** arguments) {
+    together([&] { assign_species(n_arguments, arguments); });
+    allocate();
+    for (int i = 1; i <= atom->ntypes; ++i) {
+        for (int j = 1; j <= atom->ntypes; ++j) {
+            setflag[i][j] = species_of_type_[i] >= 0 && species_of_type_[j] >= 0 ? 1 : 0;
+        }
+    }
+    is_reported_ = false;
+}
+
+void PairPetmad::assign_species(int n_arguments, char** arguments) {
+    const bool all_types = n_arguments >= 2 && std::strcmp(arguments[0], "*") == 0
+                           && std::strcmp(arguments[1], "*") == 0;
+    PETMAD_CHECK(all_types, "`pair_coeff` must begin with `* *`, then one element per atom type");
+    const std::vector<std::string> names(arguments + 2, arguments + n_arguments);
+    const auto species = parse_elements(names, atom->ntypes, engine_->info().atomic_numbers);
+    species_of_type_.assign(1, -1);
+    species_of_type_.insert(species_of_type_.end(), species.begin(), species.end());
+    const auto null = std::find(species.begin(), species.end(), -1);
+    PETMAD_CHECK(
+        force->pair != this || null == species.end(),
+        "atom type ",
+        null - species.begin() + 1,
+        " is NULL, but petmad is the only pair style; name its element, or give the type to "
+        "another style under `pair_style hybrid/overlay`"
+    );
+}
+
+void PairPetmad::allocate() {
+    if (allocated) {
+        return;
+    }
+    allocated = 1;
+    memory->create(setflag, atom->ntypes + 1, atom->ntypes + 1, "pair:setflag");
+    memory->create(cutsq, atom->ntypes + 1, atom->ntypes + 1, "pair:cutsq");
+}
+
+// ---- before a run --------------------------------------------------------------------------
+
+void PairPetmad::init_style() {
+    together([&] {
+        check_units();
+        check_settings();
+    });
+    pair_is_ours_.assign((atom->ntypes + 1) * (atom->ntypes + 1), 0);
+    is_first_ = true;
+    at_start_ = engine_->statistics();
+    n_evaluations_ = 0;
+    if (!is_reported_) {
+        report_setup();
+        is_reported_ = true;
+    }
+}
+
+void PairPetmad::check_units() {
+    const std::string style = update->unit_style;
+    PETMAD_CHECK(
+        style == "metal" || style == "real",
+        "works in `units metal` (eV) or `units real` "
+        "(kcal/mol, converted), got `units ",
+        style,
+        "`; change the units command"
+    );
+    energy_unit_ =
+        style == "real" ? utils::get_conversion_factor(utils::ENERGY, utils::METAL2REAL) : 1.0;
+}
+
+void PairPetmad::check_settings() const {
+    PETMAD_CHECK(
+        !species_of_type_.empty(),
+        "the atom types have no elements; after `pair_style petmad` "
+        "write `pair_coeff * *` with one element per type"
+    );
+    PETMAD_CHECK(
+        force->newton_pair,
+        "needs `newton on`, since forces on ghost atoms must be sent home; "
+        "remove `newton off` (the pair part) from the input"
+    );
+    bool excludes = neighbor->nex_group > 0 || neighbor->nex_mol > 0;
+    for (int k = 0; k < neighbor->nex_type; ++k) {
+        excludes = excludes
+                   || (species_of_type_[neighbor->ex1_type[k]] >= 0
+                       && species_of_type_[neighbor->ex2_type[k]] >= 0);
+    }
+    PETMAD_CHECK(
+        !excludes,
+        "`neigh_modify exclude` cannot take pairs out of a many-body model; remove it, "
+        "or map the types to NULL and use `pair_style hybrid/overlay`"
+    );
+    PETMAD_CHECK(
+        neighbor->includegroup == 0,
+        "`neigh_modify include` cannot leave atoms out of a many-body "
+        "model; remove it"
+    );
+}
+
+void PairPetmad::report_setup() {
+    if (comm->me != 0) {
+        return;
+    }
+    std::vector<TypeEntry> types;
+    for (int type = 1; type <= atom->ntypes; ++type) {
+        TypeEntry entry;
+        entry.species = species_of_type_[type];
+        if (entry.species >= 0) {
+            entry.atomic_number = engine_->info().atomic_numbers[entry.species];
+        }
+        if (atom->mass != nullptr && atom->mass_setflag[type]) {
+            entry.mass = atom->mass[type];
+        }
+        types.push_back(entry);
+    }
+    const RunSetup setup{device_, n_threads_, comm->nprocs, cutoff_ + neighbor->skin};
+    utils::logmesg(lmp, describe_setup(engine_->info(), setup) + describe_types(types));
+    for (const std::string& warning : mass_warnings(types)) {
+        error->warning(FLERR, warning);
+    }
+    const auto differs = [](double factor) { return factor != 1.0; };
+    if (atom->molecular != Atom::ATOMIC
+        && (std::any_of(force->special_lj + 1, force->special_lj + 4, differs)
+            || std::any_of(force->special_coul + 1, force->special_coul + 4, differs))) {
+        utils::logmesg(
+            lmp, "  note: special_bonds does not act on petmad, bonded pairs are kept\n"
+        );
+    }
+}
+
+double PairPetmad::init_one(int i, int j) {
+    const int n = atom->ntypes + 1;
+    pair_is_ours_[i * n + j] = pair_is_ours_[j * n + i] = 1;
+    return cutoff_;
+}
+
+/// `hybrid` asks init_one only for the pairs it leaves to this style.
+void PairPetmad::check_hybrid() const {
+    const int n = atom->ntypes + 1;
+    for (int i = 1; i < n; ++i) {
+        for (int j = i; j < n; ++j) {
+            const bool is_mapped = species_of_type_[i] >= 0 && species_of_type_[j] >= 0;
+            PETMAD_CHECK(
+                !is_mapped || pair_is_ours_[i * n + j],
+                "atom types ",
+                i,
+                " and ",
+                j,
+                " have elements here, but the hybrid style gives their pairs to another style; a "
+                "many-body model needs all pairs of its types: use `pair_style hybrid/overlay`, or "
+                "map the types to NULL"
+            );
+        }
+    }
+}
+
+// ---- after a run ---------------------------------------------------------------------------
+
+void PairPetmad::finish() {
+    const petmad::Statistics& now = engine_->statistics();
+    double largest[6] = {
+        now.seconds_list - at_start_.seconds_list,
+        now.seconds_exchange - at_start_.seconds_exchange,
+        now.seconds_model - at_start_.seconds_model,
+        now.seconds_fold - at_start_.seconds_fold,
+        static_cast<double>(n_evaluations_),
+        static_cast<double>(now.n_list_builds - at_start_.n_list_builds),
+    };
+    double sums[4] = {
+        static_cast<double>(now.n_owned),
+        static_cast<double>(now.n_raw_edges),
+        static_cast<double>(now.n_kept_edges),
+        static_cast<double>(now.bytes_sent),
+    };
+    MPI_Allreduce(MPI_IN_PLACE, largest, 6, MPI_DOUBLE, MPI_MAX, world);
+    MPI_Allreduce(MPI_IN_PLACE, sums, 4, MPI_DOUBLE, MPI_SUM, world);
+    if (comm->me == 0) {
+        utils::logmesg(
+            lmp,
+            describe_totals({
+                largest[0],
+                largest[1],
+                largest[2],
+                largest[3],
+                largest[4],
+                largest[5],
+                sums[0],
+                sums[1],
+                sums[2],
+                sums[3],
+            })
+        );
+    }
+}
+
+void* PairPetmad::extract(const char* name, int& dimension) {
+    dimension = 0;
+    return std::strcmp(name, "cutoff") == 0 ? &cutoff_ : nullptr;
+}
+
+double PairPetmad::memory_usage() {
+    const size_t n_small =
+        species_.capacity() + owner_ranks_.capacity() + owner_indices_.capacity();
+    return Pair::memory_usage()
+           + static_cast<double>(n_small * sizeof(int32_t) + labels_.capacity() * sizeof(int64_t));
+}
+
+} // namespace petmad_lammps

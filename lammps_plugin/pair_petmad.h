@@ -1,0 +1,85 @@
+// pair_style petmad: hands atoms and ghosts to the core's Engine and adds its results back.
+//
+// It uses no neighbor list of LAMMPS: the core builds its own from owned and ghost atoms, so that
+// special_bonds cannot drop bonded pairs and every edge finds its reversed one.
+// SPDX-License-Identifier: GPL-2.0-only
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "pair.h"
+
+#include "mpi_transport.h"
+#include "pair_options.h"
+#include "petmad/engine.h"
+#include "report.h"
+
+namespace petmad_lammps {
+
+class PairPetmad final : public LAMMPS_NS::Pair {
+public:
+    explicit PairPetmad(LAMMPS_NS::LAMMPS* lmp);
+    ~PairPetmad() override;
+
+    void settings(int n_arguments, char** arguments) override;
+    void coeff(int n_arguments, char** arguments) override;
+    void init_style() override;
+    double init_one(int i, int j) override;
+    void compute(int eflag, int vflag) override;
+    void finish() override;
+
+    void* extract(const char* name, int& dimension) override;
+    double memory_usage() override;
+    int pack_forward_comm(int n, int* atoms, double* buffer, int pbc_flag, int* pbc) override;
+    void unpack_forward_comm(int n, int first, double* buffer) override;
+
+private:
+    static constexpr const char* prefix = "pair_style petmad: ";
+
+    void together(const std::function<void()>& work);
+
+    void load_model(const PairOptions& options);
+    std::string find_model(const std::string& name) const;
+    std::string choose_device(const std::string& wanted) const;
+    void assign_species(int n_arguments, char** arguments);
+    void check_units();
+    void check_settings() const;
+    void check_hybrid() const;
+    void report_setup();
+    void allocate();
+
+    bool atoms_changed();
+    void refresh_owners();
+    petmad::DomainView domain(bool changed) const;
+    void add_results(const petmad::Results& results);
+    void add_atomic_virials(const petmad::Results& results);
+    [[noreturn]] void fail_in_compute(const std::string& reason) const;
+
+    PairOptions options_;
+    std::string device_;
+    int n_threads_ = 1;
+    double cutoff_ = 0.0;      ///< Å
+    double energy_unit_ = 1.0; ///< LAMMPS's energy unit per eV
+    std::unique_ptr<petmad::Engine> engine_;
+    std::unique_ptr<MpiTransport> transport_; ///< none on one rank
+
+    std::vector<int32_t> species_of_type_; ///< [n_types + 1], -1 for NULL
+    std::vector<char> pair_is_ours_;       ///< [(n_types + 1)²], filled by init_one
+    bool is_reported_ = false;
+
+    bool is_first_ = true;         ///< no evaluation yet since init_style
+    int64_t list_build_ = -1;      ///< count of LAMMPS's list builds at the last evaluation
+    std::vector<int32_t> species_; ///< [n_total], as are the following
+    std::vector<int32_t> owner_ranks_;
+    std::vector<int32_t> owner_indices_;
+    std::vector<int64_t> labels_; ///< atom IDs, for messages; empty where there are none
+
+    petmad::Statistics at_start_; ///< of this run
+    int64_t n_evaluations_ = 0;
+};
+
+} // namespace petmad_lammps

@@ -1,0 +1,167 @@
+// One evaluation of PairPetmad, read top to bottom.
+// SPDX-License-Identifier: GPL-2.0-only
+#include "pair_petmad.h"
+
+#include <exception>
+
+#include "atom.h"
+#include "comm.h"
+#include "error.h"
+#include "exceptions.h"
+#include "neighbor.h"
+
+#include "petmad/error.h"
+
+namespace petmad_lammps {
+
+using namespace LAMMPS_NS;
+
+void PairPetmad::compute(int eflag, int vflag) {
+    ev_init(eflag, vflag);
+    if (is_first_) {
+        together([&] { check_hybrid(); });
+    }
+    const bool changed = atoms_changed();
+    try {
+        if (changed) {
+            refresh_owners();
+        }
+        petmad::Requests requests;
+        requests.virial = vflag_either != 0;
+        requests.atomic_virials = vflag_atom || cvflag_atom;
+        add_results(engine_->evaluate(domain(changed), transport_.get(), requests));
+    } catch (const LAMMPSException&) {
+        throw;
+    } catch (const std::exception& exception) {
+        fail_in_compute(exception.what());
+    }
+    is_first_ = false;
+    list_build_ = neighbor->ncalls;
+    ++n_evaluations_;
+}
+
+/// Whether atoms, ghosts or species differ from the last evaluation; the same on all ranks. A
+/// change of species alone (fix atom/swap) comes without a new list of LAMMPS.
+bool PairPetmad::atoms_changed() {
+    const int n_total = atom->nlocal + atom->nghost;
+    bool changed = is_first_ || neighbor->ago == 0 || neighbor->ncalls != list_build_
+                   || static_cast<int>(species_.size()) != n_total;
+    species_.resize(n_total);
+    for (int i = 0; i < n_total; ++i) {
+        const int32_t species = species_of_type_[atom->type[i]];
+        changed = changed || species != species_[i];
+        species_[i] = species;
+    }
+    int here = changed ? 1 : 0;
+    int anywhere = here;
+    if (comm->nprocs > 1) {
+        MPI_Allreduce(&here, &anywhere, 1, MPI_INT, MPI_MAX, world);
+    }
+    return anywhere != 0;
+}
+
+/// Tells every ghost who owns it.
+void PairPetmad::refresh_owners() {
+    const double depth = cutoff_ + neighbor->skin;
+    PETMAD_CHECK(
+        comm->get_comm_cutoff() >= depth - 1e-9,
+        "ghost atoms reach ",
+        comm->get_comm_cutoff(),
+        " A, but cutoff + skin = ",
+        depth,
+        " A is needed; remove or raise `comm_modify cutoff`"
+    );
+    const int n_total = atom->nlocal + atom->nghost;
+    owner_ranks_.assign(n_total, comm->me);
+    owner_indices_.resize(n_total);
+    for (int i = 0; i < atom->nlocal; ++i) {
+        owner_indices_[i] = i;
+    }
+    labels_.clear();
+    if (atom->tag_enable) {
+        labels_.assign(atom->tag, atom->tag + n_total);
+    }
+    comm->forward_comm(this);
+}
+
+int PairPetmad::pack_forward_comm(int n, int* atoms, double* buffer, int, int*) {
+    for (int k = 0; k < n; ++k) {
+        buffer[2 * k] = owner_ranks_[atoms[k]];
+        buffer[2 * k + 1] = owner_indices_[atoms[k]];
+    }
+    return 2 * n;
+}
+
+void PairPetmad::unpack_forward_comm(int n, int first, double* buffer) {
+    for (int k = 0; k < n; ++k) {
+        owner_ranks_[first + k] = static_cast<int32_t>(buffer[2 * k]);
+        owner_indices_[first + k] = static_cast<int32_t>(buffer[2 * k + 1]);
+    }
+}
+
+petmad::DomainView PairPetmad::domain(bool changed) const {
+    petmad::DomainView view;
+    view.n_owned = atom->nlocal;
+    view.n_total = atom->nlocal + atom->nghost;
+    view.positions = view.n_total > 0 ? atom->x[0] : nullptr;
+    view.species = species_.data();
+    view.ghost_ranks = owner_ranks_.data() + atom->nlocal;
+    view.ghost_owners = owner_indices_.data() + atom->nlocal;
+    view.labels = labels_.empty() ? nullptr : labels_.data();
+    view.atoms_changed = changed;
+    view.skin = neighbor->skin;
+    view.charge = options_.charge;
+    view.spin_multiplicity = options_.spin_multiplicity;
+    return view;
+}
+
+void PairPetmad::add_results(const petmad::Results& results) {
+    const int n_total = atom->nlocal + atom->nghost;
+    for (int i = 0; i < n_total; ++i) {
+        for (int a = 0; a < 3; ++a) {
+            atom->f[i][a] += energy_unit_ * results.forces[3 * i + a];
+        }
+    }
+    if (eflag_global) {
+        eng_vdwl += energy_unit_ * results.energy;
+    }
+    if (eflag_atom) {
+        for (int i = 0; i < atom->nlocal; ++i) {
+            eatom[i] += energy_unit_ * results.atomic_energies[i];
+        }
+    }
+    if (vflag_global) {
+        constexpr int voigt[6] = {0, 4, 8, 1, 2, 5}; // xx yy zz xy xz yz
+        for (int k = 0; k < 6; ++k) {
+            virial[k] += energy_unit_ * results.virial[voigt[k]];
+        }
+    }
+    if (vflag_atom || cvflag_atom) {
+        add_atomic_virials(results);
+    }
+}
+
+void PairPetmad::add_atomic_virials(const petmad::Results& results) {
+    constexpr int row_major[9] = {0, 4, 8, 1, 2, 5, 3, 6, 7}; // xx yy zz xy xz yz yx zx zy
+    constexpr int transposed[9] = {0, 4, 8, 3, 6, 7, 1, 2, 5};
+    const int n_total = atom->nlocal + atom->nghost;
+    for (int i = 0; i < n_total; ++i) {
+        const double* w = results.atomic_virials.data() + 9 * static_cast<int64_t>(i);
+        for (int k = 0; k < 6 && vflag_atom; ++k) {
+            vatom[i][k] += 0.5 * energy_unit_ * (w[row_major[k]] + w[transposed[k]]);
+        }
+        for (int k = 0; k < 9 && cvflag_atom; ++k) {
+            cvatom[i][k] += energy_unit_ * w[row_major[k]];
+        }
+    }
+}
+
+/// Other ranks may wait in the exchange: `one` aborts them, where `all` would wait for them.
+void PairPetmad::fail_in_compute(const std::string& reason) const {
+    if (comm->nprocs == 1) {
+        error->all(FLERR, prefix + reason);
+    }
+    error->one(FLERR, prefix + reason);
+}
+
+} // namespace petmad_lammps
