@@ -3,6 +3,7 @@
 
 #include <torch/library.h>
 
+#include "halo_ops.h"
 #include "petmad/edges.h"
 #include "petmad/neighbor_list.h"
 
@@ -59,6 +60,22 @@ TORCH_LIBRARY(petmad, library) {
         "int n_atoms) -> Tensor",
         fold_atomic_virials
     );
+    library.def("ghost_values(Tensor owned, int halo) -> Tensor");
+    library.def("live_edges(Tensor keep, Tensor reverse_edges, int halo) -> (Tensor, Tensor)");
+    library.def("reverse_edges(Tensor rows, Tensor reverse_kept, int halo) -> Tensor");
+}
+
+// The messages of a halo exchange are staged through the host, so one implementation serves
+// every device.
+TORCH_LIBRARY_IMPL(petmad, CompositeExplicitAutograd, library) {
+    library.impl("ghost_values", ghost_values);
+    library.impl("live_edges", live_edges);
+    library.impl("reverse_edges", reversed_rows);
+}
+
+TORCH_LIBRARY_IMPL(petmad, Autograd, library) {
+    library.impl("ghost_values", ghost_values_autograd);
+    library.impl("reverse_edges", reversed_rows_autograd);
 }
 
 } // namespace petmad

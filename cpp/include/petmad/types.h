@@ -28,6 +28,7 @@ struct DomainView {
     const int32_t* species = nullptr;      ///< [n_total]; -1 marks an atom this model shall not touch
     const int32_t* ghost_ranks = nullptr;  ///< [n_total - n_owned] rank that owns each ghost
     const int32_t* ghost_owners = nullptr; ///< [n_total - n_owned] its index among that rank's owned
+    const int64_t* labels = nullptr;       ///< [n_total] names of the atoms in messages; may be null
     bool atoms_changed = true;             ///< atoms, order, ghosts or owners differ from the last call
     double skin = 0.0;                     ///< Å beyond the cutoff that the ghosts reach; the list is
                                            ///< built to cutoff + skin and reused until atoms_changed
@@ -36,6 +37,7 @@ struct DomainView {
 };
 
 /// What an evaluation shall produce beside the energy.
+/// All ranks must ask for the same.
 struct Requests {
     bool forces = true;
     bool virial = true;

@@ -1,0 +1,229 @@
+// One evaluation, read top to bottom: edges, network, folds, checks.
+#include "petmad/engine.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include <ATen/Parallel.h>
+
+#include "domain.h"
+#include "model.h"
+#include "petmad/error.h"
+#include "stopwatch.h"
+
+namespace petmad {
+namespace {
+
+// Relative to the largest force of a golden structure. Sums in another order differ by 1e-13 in
+// float64 and 1e-5 in float32, a wrong weight or species by more than 1e-2.
+double golden_tolerance(const std::string& dtype) { return dtype == "float64" ? 1e-9 : 1e-3; }
+
+double largest(const std::vector<double>& values) {
+    double result = 0.0;
+    for (const double value : values) {
+        result = std::max(result, std::abs(value));
+    }
+    return result;
+}
+
+/// Largest difference; infinite where one is not a number, so that it passes no comparison.
+double deviation(const double* found, const std::vector<double>& wanted) {
+    double result = 0.0;
+    for (size_t k = 0; k < wanted.size(); ++k) {
+        const double difference = std::abs(found[k] - wanted[k]);
+        result = std::isnan(difference) ? INFINITY : std::max(result, difference);
+    }
+    return result;
+}
+
+/// F_i += g, F_j -= g; virial -Σ r ⊗ g, symmetrised; per atom half of each edge to either end.
+void fold(const StepEdges& edges, const std::vector<double>& gradients, Results& results) {
+    std::array<double, 9> virial{};
+    const bool want_atomic = !results.atomic_virials.empty();
+    for (int64_t e = 0; e < edges.size(); ++e) {
+        const double* r = edges.vectors.data() + 3 * e;
+        const double* g = gradients.data() + 3 * e;
+        const int64_t i = edges.center_atoms[e];
+        const int64_t j = edges.neighbor_atoms[e];
+        for (int a = 0; a < 3; ++a) {
+            results.forces[3 * i + a] += g[a];
+            results.forces[3 * j + a] -= g[a];
+            for (int b = 0; b < 3; ++b) {
+                const double share = -0.5 * r[a] * g[b];
+                virial[3 * a + b] += share;
+                virial[3 * b + a] += share;
+                if (want_atomic) {
+                    results.atomic_virials[9 * i + 3 * a + b] += share;
+                    results.atomic_virials[9 * j + 3 * a + b] += share;
+                }
+            }
+        }
+    }
+    results.virial = virial;
+}
+
+void check_finite(const Results& results, const int64_t* labels) {
+    const auto check = [&](const std::vector<double>& values, size_t width, const char* what) {
+        for (size_t k = 0; k < values.size(); ++k) {
+            const auto atom = static_cast<int64_t>(k / width);
+            PETMAD_CHECK(
+                std::isfinite(values[k]), "the model's ", what, " of atom ",
+                labels ? labels[atom] : atom, " is ", values[k],
+                "; look for overlapping atoms, or a structure far from the training data"
+            );
+        }
+    };
+    check(results.atomic_energies, 1, "energy");
+    check(results.forces, 3, "force");
+}
+
+} // namespace
+
+struct Engine::Impl {
+    EngineOptions options;
+    Model model;
+    Results results;
+    Statistics statistics;
+    std::unique_ptr<Domain> domain;
+
+    Impl(const std::string& path, const EngineOptions& chosen)
+        : options(chosen), model(path, chosen.device) {}
+
+    int64_t n_species() const { return static_cast<int64_t>(model.info().atomic_numbers.size()); }
+
+    void set_threads() const {
+        if (options.n_threads > 0 && at::get_num_threads() != options.n_threads) {
+            at::set_num_threads(options.n_threads);
+        }
+    }
+
+    /// Runs the network on the edges and folds its gradients into `results`.
+    void run(
+        const StepEdges& edges, std::pair<int64_t, int64_t> n_atoms, std::pair<int, int> conditions,
+        HaloExchange* halo, const Requests& requests
+    ) {
+        const auto [n_owned, n_total] = n_atoms;
+        const bool want_gradients = requests.forces || requests.virial || requests.atomic_virials;
+        const double exchange_before = halo ? halo->seconds() : 0.0;
+        double seconds = 0.0;
+        Prediction prediction;
+        {
+            const Stopwatch stopwatch(seconds);
+            prediction = model.evaluate(
+                edges, conditions.first, conditions.second, halo ? halo->handle() : 0, want_gradients
+            );
+        }
+        const double exchange = halo ? halo->seconds() - exchange_before : 0.0;
+        statistics.seconds_model += seconds - exchange;
+        statistics.seconds_exchange += exchange;
+
+        const Stopwatch stopwatch(statistics.seconds_fold);
+        results.energy = 0.0;
+        results.atomic_energies.assign(n_owned, 0.0);
+        results.forces.assign(3 * n_total, 0.0);
+        results.virial.fill(0.0);
+        results.atomic_virials.assign(requests.atomic_virials ? 9 * n_total : 0, 0.0);
+        for (size_t node = 0; node < prediction.energies.size(); ++node) {
+            results.energy += prediction.energies[node];
+            results.atomic_energies[edges.owned_atoms[node]] = prediction.energies[node];
+        }
+        if (want_gradients) {
+            fold(edges, prediction.gradients, results);
+        }
+        statistics.n_owned = n_owned;
+        statistics.n_ghost = n_total - n_owned;
+        statistics.n_raw_edges = edges.size();
+        statistics.n_kept_edges = prediction.n_kept_edges;
+    }
+
+    void refresh_domain(const DomainView& view, Transport* transport) {
+        if (view.atoms_changed || !domain) {
+            domain.reset(); // its exchange must leave before the next one enters
+            domain = std::make_unique<Domain>(view, model.info().cutoff, n_species(), transport);
+            ++statistics.n_list_builds;
+        }
+    }
+};
+
+Engine::Engine(const std::string& path, const EngineOptions& options)
+    : impl_(std::make_unique<Impl>(path, options)) {
+    if (options.check_golden) {
+        check_golden();
+    }
+}
+
+Engine::~Engine() = default;
+
+const ModelInfo& Engine::info() const { return impl_->model.info(); }
+
+const Statistics& Engine::statistics() const { return impl_->statistics; }
+
+const Results& Engine::evaluate(const System& system, const Requests& requests) {
+    impl_->set_threads();
+    StepEdges edges;
+    {
+        const Stopwatch stopwatch(impl_->statistics.seconds_list);
+        edges = system_edges(system, info().cutoff, impl_->n_species());
+        ++impl_->statistics.n_list_builds;
+    }
+    impl_->run(
+        edges, {system.n_atoms, system.n_atoms}, {system.charge, system.spin_multiplicity}, nullptr,
+        requests
+    );
+    impl_->statistics.n_crossing_edges = 0;
+    impl_->statistics.bytes_sent = 0;
+    check_finite(impl_->results, nullptr);
+    return impl_->results;
+}
+
+const Results&
+Engine::evaluate(const DomainView& view, Transport* transport, const Requests& requests) {
+    impl_->set_threads();
+    const StepEdges* edges = nullptr;
+    {
+        const Stopwatch stopwatch(impl_->statistics.seconds_list);
+        impl_->refresh_domain(view, transport);
+        edges = &impl_->domain->step(view);
+    }
+    HaloExchange* halo = impl_->domain->halo();
+    impl_->run(
+        *edges, {view.n_owned, view.n_total}, {view.charge, view.spin_multiplicity}, halo, requests
+    );
+    impl_->statistics.n_crossing_edges =
+        halo ? static_cast<int64_t>(halo->live_edges().size()) : 0;
+    impl_->statistics.bytes_sent = halo ? halo->bytes_sent() : 0;
+    check_finite(impl_->results, view.labels);
+    return impl_->results;
+}
+
+double Engine::check_golden() {
+    double worst = 0.0;
+    const std::vector<Golden> structures = impl_->model.golden();
+    for (const Golden& golden : structures) {
+        const System system{
+            golden.n_atoms, golden.positions.data(), golden.species.data(), golden.cell,
+            golden.pbc, golden.charge, golden.spin_multiplicity
+        };
+        const Results& found = evaluate(system);
+        const double error = std::max(
+            {deviation(&found.energy, {golden.energy}),
+             deviation(found.atomic_energies.data(), golden.atomic_energies),
+             deviation(found.forces.data(), golden.forces),
+             deviation(found.virial.data(), golden.virial)}
+        );
+        worst = std::max(worst, error / largest(golden.forces));
+    }
+    impl_->statistics = {};
+    const double tolerance = golden_tolerance(info().dtype);
+    PETMAD_CHECK(
+        worst <= tolerance, "the self test of '", info().path, "' failed: its ", structures.size(),
+        " golden structures come out with a relative deviation of ", worst, ", at most ", tolerance,
+        " is allowed for ", info().dtype,
+        "; the file is damaged, or this build of torch computes wrongly: export it again, or "
+        "reinstall torch"
+    );
+    return worst;
+}
+
+} // namespace petmad

@@ -1,0 +1,223 @@
+// The only C++ file that knows TorchScript.
+#include "model.h"
+
+#include <fstream>
+
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/jit/runtime/graph_executor.h>
+#include <torch/script.h>
+
+#include "devices.h"
+#include "petmad/error.h"
+
+namespace petmad {
+namespace {
+
+constexpr int64_t known_format = 1;
+
+/// The sentence that matters in an exception of torch, without backtraces.
+std::string reason(const std::exception& exception) {
+    std::string text = exception.what();
+    text = text.substr(0, text.find("\nException raised from"));
+    while (!text.empty() && (text.back() == '\n' || text.back() == ' ')) {
+        text.pop_back();
+    }
+    return text;
+}
+
+/// Of a failure inside the model: the last line, which follows the traceback of the script.
+std::string last_line(const std::exception& exception) {
+    std::string text = reason(exception);
+    text = text.substr(text.rfind('\n') + 1);
+    for (const char* prefix : {"builtins.ValueError: ", "builtins.RuntimeError: ", "RuntimeError: "}) {
+        if (text.rfind(prefix, 0) == 0) {
+            return text.substr(std::string(prefix).size());
+        }
+    }
+    return text;
+}
+
+std::string first_line(const std::exception& exception) {
+    const std::string text = reason(exception);
+    return text.substr(0, text.find('\n'));
+}
+
+void check_archive(const std::string& path) {
+    std::ifstream file(path, std::ios::binary);
+    char magic[4] = {};
+    PETMAD_CHECK(
+        file && file.peek() != std::ifstream::traits_type::eof(), "no readable model file at '", path,
+        "'; give the path of a file written by `petmad export`"
+    );
+    file.read(magic, sizeof magic);
+    PETMAD_CHECK(
+        file && std::string(magic, 4) == "PK\x03\x04", "'", path,
+        "' is not a TorchScript archive; give a file written by `petmad export`"
+    );
+}
+
+torch::jit::Module load(const std::string& path, const torch::Device& device) {
+    check_archive(path);
+    torch::jit::Module module;
+    try {
+        module = torch::jit::load(path, device);
+    } catch (const std::exception& exception) {
+        detail::fail(
+            "cannot load '", path, "': ", first_line(exception),
+            "; the file may be truncated or not a model: export or copy it again"
+        );
+    }
+    PETMAD_CHECK(
+        module.hasattr("petmad_model") && module.hasattr("format_version"), "'", path,
+        "' is a TorchScript file, but not a petmad model; give a file written by `petmad export`"
+    );
+    const int64_t version = module.attr("format_version").toInt();
+    PETMAD_CHECK(
+        version <= known_format, "'", path, "' has format version ", version,
+        ", this petmad reads up to ", known_format, "; install a newer petmad"
+    );
+    module.eval();
+    return module;
+}
+
+ModelInfo read_info(const torch::jit::Module& module, const std::string& path) {
+    ModelInfo info;
+    info.path = path;
+    info.format_version = module.attr("format_version").toInt();
+    info.name = module.attr("name").toStringRef();
+    info.weights_hash = module.attr("weights_hash").toStringRef();
+    info.dtype = module.attr("dtype").toStringRef();
+    info.atomic_numbers = module.attr("atomic_numbers").toIntVector();
+    for (const torch::IValue& target : module.attr("targets").toListRef()) {
+        info.targets.push_back(target.toStringRef());
+    }
+    info.cutoff = module.attr("cutoff").toDouble();
+    info.is_adaptive = module.attr("is_adaptive").toBool();
+    info.reach_hops = module.attr("reach_hops").toInt();
+    info.reach = module.attr("reach").toDouble();
+    info.is_conditioned = module.attr("is_conditioned").toBool();
+    info.metadata_json = module.attr("metadata_json").toStringRef();
+    return info;
+}
+
+std::vector<double> doubles(const torch::Tensor& tensor) {
+    const torch::Tensor dense = tensor.detach().cpu().to(torch::kFloat64).contiguous();
+    const auto* values = dense.const_data_ptr<double>();
+    return {values, values + dense.numel()};
+}
+
+template <typename T> torch::Tensor view(const std::vector<T>& values, std::vector<int64_t> shape) {
+    const auto dtype = std::is_same_v<T, double> ? torch::kFloat64 : torch::kInt64;
+    return torch::from_blob(const_cast<T*>(values.data()), shape, dtype);
+}
+
+/// Runs backward passes in the calling thread, on GPUs too: their messages must leave from it.
+class CallerThreadAutograd {
+public:
+    CallerThreadAutograd() {
+        c10::AutogradState::get_tls_state().set_multithreading_enabled(false);
+    }
+    ~CallerThreadAutograd() { c10::AutogradState::set_tls_state(before_); }
+    CallerThreadAutograd(const CallerThreadAutograd&) = delete;
+    CallerThreadAutograd& operator=(const CallerThreadAutograd&) = delete;
+
+private:
+    c10::AutogradState before_ = c10::AutogradState::get_tls_state();
+};
+
+} // namespace
+
+struct Model::Impl {
+    torch::Device device;
+    torch::jit::Module module;
+    ModelInfo info;
+
+    Impl(const std::string& path, const std::string& device_name)
+        : device(checked_device(device_name)), module(load(path, device)),
+          info(read_info(module, path)) {}
+
+    torch::Tensor here(const torch::Tensor& tensor) const { return tensor.to(device); }
+
+    c10::impl::GenericDict forward(
+        const StepEdges& edges, const torch::Tensor& vectors, int charge, int spin_multiplicity,
+        int64_t halo
+    ) {
+        const auto n_owned = static_cast<int64_t>(edges.owned_atoms.size());
+        const auto n_nodes = static_cast<int64_t>(edges.species.size());
+        const int64_t n_edges = edges.size();
+        std::vector<torch::IValue> inputs{
+            vectors,
+            here(view(edges.centers, {n_edges})),
+            here(view(edges.neighbors, {n_edges})),
+            here(view(edges.reverse, {n_edges})),
+            here(view(edges.species, {n_nodes})),
+            here(torch::zeros({n_owned}, torch::kInt64)),
+            here(torch::full({1}, charge, torch::kInt64)),
+            here(torch::full({1}, spin_multiplicity, torch::kInt64)),
+            halo,
+            c10::List<std::string>({"energy", "cutoff_stats"}),
+        };
+        return module.forward(inputs).toGenericDict();
+    }
+};
+
+Model::Model(const std::string& path, const std::string& device)
+    : impl_(std::make_unique<Impl>(path, device)) {}
+
+Model::~Model() = default;
+
+const ModelInfo& Model::info() const { return impl_->info; }
+
+Prediction Model::evaluate(
+    const StepEdges& edges, int charge, int spin_multiplicity, int64_t halo, bool want_gradients
+) {
+    // Profiled and fused graphs would be compiled anew whenever the number of edges changes.
+    const torch::jit::GraphOptimizerEnabledGuard plain_interpreter(false);
+    const CallerThreadAutograd in_this_thread;
+    const torch::AutoGradMode grad_mode(want_gradients);
+    try {
+        const torch::Tensor vectors = impl_->here(view(edges.vectors, {edges.size(), 3}))
+                                          .detach()
+                                          .set_requires_grad(want_gradients);
+        const auto outputs = impl_->forward(edges, vectors, charge, spin_multiplicity, halo);
+        const torch::Tensor energies = outputs.at("energy").toTensor();
+        const torch::Tensor cutoff_stats = outputs.at("cutoff_stats").toTensor();
+        Prediction prediction;
+        prediction.energies = doubles(energies);
+        prediction.n_kept_edges = cutoff_stats.select(1, 1).sum().item<int64_t>();
+        if (want_gradients) {
+            prediction.gradients = doubles(torch::autograd::grad({energies.sum()}, {vectors})[0]);
+        }
+        return prediction;
+    } catch (const std::exception& exception) {
+        throw Error(last_line(exception));
+    }
+}
+
+std::vector<Golden> Model::golden() const {
+    std::vector<Golden> result;
+    for (const torch::IValue& item : impl_->module.attr("golden").toListRef()) {
+        const auto entries = item.toGenericDict();
+        const auto at = [&](const char* key) { return entries.at(key).toTensor().cpu(); };
+        Golden golden;
+        golden.positions = doubles(at("positions"));
+        golden.n_atoms = at("positions").size(0);
+        for (const double species : doubles(at("species"))) {
+            golden.species.push_back(static_cast<int32_t>(species));
+        }
+        const std::vector<double> cell = doubles(at("cell"));
+        const std::vector<double> pbc = doubles(at("pbc"));
+        std::copy_n(cell.begin(), 9, golden.cell.begin());
+        std::copy_n(pbc.begin(), 3, golden.pbc.begin());
+        golden.charge = at("charge").item<int>();
+        golden.spin_multiplicity = at("spin_multiplicity").item<int>();
+        golden.energy = at("energy").item<double>();
+        golden.atomic_energies = doubles(at("atomic_energies"));
+        golden.forces = doubles(at("forces"));
+        golden.virial = doubles(at("virial"));
+        result.push_back(std::move(golden));
+    }
+    return result;
+}
+
+} // namespace petmad

@@ -1,0 +1,55 @@
+// An exported model: the file, what it says about itself, and its evaluation on packed edges.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "petmad/types.h"
+#include "step_edges.h"
+
+namespace petmad {
+
+/// What the network says of one set of edges.
+struct Prediction {
+    std::vector<double> energies;  ///< [n_owned nodes] eV
+    std::vector<double> gradients; ///< [n_edges, 3] ∂E/∂r_ij, eV/Å; empty unless asked for
+    int64_t n_kept_edges = 0;      ///< after the adaptive cutoff
+};
+
+/// A structure stored in the file with the results of the exporting program.
+struct Golden {
+    int64_t n_atoms = 0;
+    std::vector<double> positions;
+    std::vector<int32_t> species;
+    std::array<double, 9> cell{};
+    std::array<bool, 3> pbc{};
+    int charge = 0;
+    int spin_multiplicity = 1;
+    double energy = 0.0;
+    std::vector<double> atomic_energies;
+    std::vector<double> forces;
+    std::vector<double> virial;
+};
+
+class Model {
+public:
+    /// Throws Error: no such file, not TorchScript, damaged, not ours, a newer format, no such
+    /// device.
+    Model(const std::string& path, const std::string& device);
+    ~Model();
+
+    const ModelInfo& info() const;
+    std::vector<Golden> golden() const;
+
+    /// `halo` is the handle of the exchange with other ranks, 0 for none; then collective.
+    Prediction evaluate(
+        const StepEdges& edges, int charge, int spin_multiplicity, int64_t halo, bool want_gradients
+    );
+
+private:
+    struct Impl;
+    std::unique_ptr<Impl> impl_;
+};
+
+} // namespace petmad

@@ -1,0 +1,190 @@
+// petmad/engine.h with numpy arrays.
+#include "bindings.h"
+
+#include <cstring>
+#include <optional>
+
+#include <pybind11/numpy.h>
+#include <pybind11/stl.h>
+
+#include "petmad/engine.h"
+#include "petmad/error.h"
+#include "python_transport.h"
+
+namespace py = pybind11;
+
+namespace {
+
+template <typename T> using Array = py::array_t<T, py::array::c_style | py::array::forcecast>;
+
+using Shape = std::vector<py::ssize_t>;
+
+void check_shape(const py::array& array, const Shape& wanted, const char* name) {
+    const Shape found(array.shape(), array.shape() + array.ndim());
+    PETMAD_CHECK(
+        found == wanted, "`", name, "` must have shape ",
+        py::str(py::tuple(py::cast(wanted))).cast<std::string>(), ", got ",
+        py::str(py::tuple(py::cast(found))).cast<std::string>(),
+        "; pass one entry per atom, lattice vectors as rows"
+    );
+}
+
+Array<double> to_numpy(const double* values, const Shape& shape) {
+    Array<double> array(shape);
+    std::memcpy(array.mutable_data(), values, sizeof(double) * static_cast<size_t>(array.size()));
+    return array;
+}
+
+py::dict to_python(const petmad::Results& results) {
+    const auto n_owned = static_cast<py::ssize_t>(results.atomic_energies.size());
+    const auto n_total = static_cast<py::ssize_t>(results.forces.size() / 3);
+    py::dict result;
+    result["energy"] = results.energy;
+    result["atomic_energies"] = to_numpy(results.atomic_energies.data(), {n_owned});
+    result["forces"] = to_numpy(results.forces.data(), {n_total, 3});
+    result["virial"] = to_numpy(results.virial.data(), {3, 3});
+    if (!results.atomic_virials.empty() || n_total == 0) {
+        result["atomic_virials"] = to_numpy(results.atomic_virials.data(), {n_total, 3, 3});
+    }
+    return result;
+}
+
+py::dict evaluate(
+    petmad::Engine& engine, const Array<double>& positions, const Array<int32_t>& species,
+    const Array<double>& cell, const Array<bool>& pbc, int charge, int spin_multiplicity,
+    bool atomic_virials
+) {
+    const py::ssize_t n_atoms = positions.ndim() > 0 ? positions.shape(0) : 0;
+    check_shape(positions, {n_atoms, 3}, "positions");
+    check_shape(species, {n_atoms}, "species");
+    check_shape(cell, {3, 3}, "cell");
+    check_shape(pbc, {3}, "pbc");
+    petmad::System system;
+    system.n_atoms = n_atoms;
+    system.positions = positions.data();
+    system.species = species.data();
+    std::copy_n(cell.data(), 9, system.cell.begin());
+    std::copy_n(pbc.data(), 3, system.pbc.begin());
+    system.charge = charge;
+    system.spin_multiplicity = spin_multiplicity;
+    const petmad::Results* results = nullptr;
+    {
+        const py::gil_scoped_release no_gil;
+        results = &engine.evaluate(system, {true, true, atomic_virials});
+    }
+    return to_python(*results);
+}
+
+py::dict evaluate_domain(
+    petmad::Engine& engine, const Array<double>& positions, const Array<int32_t>& species,
+    int64_t n_owned, const Array<int32_t>& ghost_ranks, const Array<int32_t>& ghost_owners,
+    const py::object& transport, bool atoms_changed, double skin, bool atomic_virials, int charge,
+    int spin_multiplicity
+) {
+    const py::ssize_t n_total = positions.ndim() > 0 ? positions.shape(0) : 0;
+    check_shape(positions, {n_total, 3}, "positions");
+    check_shape(species, {n_total}, "species");
+    PETMAD_CHECK(
+        n_owned >= 0 && n_owned <= n_total, "`n_owned` is ", n_owned, " but there are ", n_total,
+        " atoms; pass owned atoms first, then ghosts"
+    );
+    check_shape(ghost_ranks, {n_total - n_owned}, "ghost_ranks");
+    check_shape(ghost_owners, {n_total - n_owned}, "ghost_owners");
+    petmad::DomainView view;
+    view.n_owned = n_owned;
+    view.n_total = n_total;
+    view.positions = positions.data();
+    view.species = species.data();
+    view.ghost_ranks = ghost_ranks.data();
+    view.ghost_owners = ghost_owners.data();
+    view.atoms_changed = atoms_changed;
+    view.skin = skin;
+    view.charge = charge;
+    view.spin_multiplicity = spin_multiplicity;
+    std::optional<PythonTransport> host;
+    if (!transport.is_none()) {
+        host.emplace(transport);
+    }
+    const petmad::Results* results = nullptr;
+    {
+        const py::gil_scoped_release no_gil;
+        results = &engine.evaluate(view, host ? &*host : nullptr, {true, true, atomic_virials});
+    }
+    return to_python(*results);
+}
+
+} // namespace
+
+void bind_engine(py::module_& module) {
+    using petmad::Engine;
+    py::class_<Engine>(module, "Engine", R"(An exported model, its neighbor list and its folds.
+
+Args:
+    path: file written by ``petmad export``.
+    device: ``cpu``, ``cuda`` or ``cuda:N``.
+    n_threads: CPU threads of torch; 0 leaves them as they are.
+    check_golden: evaluate the file's golden structures once.
+
+Raises:
+    ValueError: missing, damaged or foreign file, unknown device, failed self test.)")
+        .def(
+            py::init([](const std::string& path, const std::string& device, int n_threads,
+                        bool check_golden) {
+                return std::make_unique<Engine>(
+                    path, petmad::EngineOptions{device, n_threads, check_golden}
+                );
+            }),
+            py::arg("path"), py::arg("device") = "cpu", py::arg("n_threads") = 0,
+            py::arg("check_golden") = true, py::call_guard<py::gil_scoped_release>()
+        )
+        .def_property_readonly("info", &Engine::info)
+        .def_property_readonly("statistics", &Engine::statistics)
+        .def(
+            "check_golden", &Engine::check_golden, py::call_guard<py::gil_scoped_release>(),
+            "Largest deviation from the file's golden structures, relative to their forces."
+        )
+        .def(
+            "evaluate", evaluate, R"(Evaluate a whole system.
+
+Args:
+    positions: [n_atoms, 3] Å.
+    species: [n_atoms] the model's dense index, see ``info.atomic_numbers``.
+    cell: [3, 3] Å, lattice vectors as rows.
+    pbc: [3] bool.
+    charge: total charge, read by conditioned models.
+    spin_multiplicity: 2S + 1, likewise.
+    atomic_virials: also return ``atomic_virials`` [n_atoms, 3, 3] eV.
+
+Returns:
+    dict of ``energy`` [eV], ``atomic_energies`` [n_atoms], ``forces`` [n_atoms, 3] eV/Å and
+    ``virial`` [3, 3] eV.)",
+            py::arg("positions"), py::arg("species"), py::arg("cell"), py::arg("pbc"),
+            py::arg("charge") = 0, py::arg("spin_multiplicity") = 1, py::arg("atomic_virials") = false
+        )
+        .def(
+            "evaluate_domain", evaluate_domain, R"(Evaluate the owned atoms of a domain.
+
+Owned atoms come first, then ghosts, which carry their image and reach the cutoff + ``skin``.
+
+Args:
+    positions: [n_total, 3] Å.
+    species: [n_total]; -1 marks an atom that takes no part.
+    n_owned: how many atoms are owned.
+    ghost_ranks: [n_ghosts] rank that owns each ghost.
+    ghost_owners: [n_ghosts] its index among that rank's owned atoms.
+    transport: carries bytes between ranks; None where there is one rank.
+    atoms_changed: False reuses the list of the last call.
+    skin: Å beyond the cutoff that the list reaches.
+    atomic_virials: also return ``atomic_virials``.
+    charge: total charge, read by conditioned models.
+    spin_multiplicity: 2S + 1, likewise.
+
+Returns:
+    As ``evaluate``; ``forces`` and ``atomic_virials`` cover the ghosts too.)",
+            py::arg("positions"), py::arg("species"), py::arg("n_owned"), py::arg("ghost_ranks"),
+            py::arg("ghost_owners"), py::arg("transport") = py::none(),
+            py::arg("atoms_changed") = true, py::arg("skin") = 0.0,
+            py::arg("atomic_virials") = false, py::arg("charge") = 0,
+            py::arg("spin_multiplicity") = 1
+        );
+}

@@ -1,0 +1,37 @@
+// petmad/types.h: what a model says about itself, and what an evaluation cost.
+#include "bindings.h"
+
+#include <pybind11/stl.h>
+
+#include "petmad/types.h"
+
+void bind_types(pybind11::module_& module) {
+    using petmad::ModelInfo;
+    using petmad::Statistics;
+    pybind11::class_<ModelInfo>(module, "ModelInfo", "What an exported file says about itself.")
+        .def_readonly("path", &ModelInfo::path)
+        .def_readonly("format_version", &ModelInfo::format_version)
+        .def_readonly("name", &ModelInfo::name)
+        .def_readonly("weights_hash", &ModelInfo::weights_hash)
+        .def_readonly("dtype", &ModelInfo::dtype)
+        .def_readonly("atomic_numbers", &ModelInfo::atomic_numbers)
+        .def_readonly("targets", &ModelInfo::targets)
+        .def_readonly("cutoff", &ModelInfo::cutoff)
+        .def_readonly("is_adaptive", &ModelInfo::is_adaptive)
+        .def_readonly("reach_hops", &ModelInfo::reach_hops)
+        .def_readonly("reach", &ModelInfo::reach)
+        .def_readonly("is_conditioned", &ModelInfo::is_conditioned)
+        .def_readonly("metadata_json", &ModelInfo::metadata_json);
+    pybind11::class_<Statistics>(module, "Statistics", "Sizes, times and bytes of an evaluation.")
+        .def_readonly("n_owned", &Statistics::n_owned)
+        .def_readonly("n_ghost", &Statistics::n_ghost)
+        .def_readonly("n_raw_edges", &Statistics::n_raw_edges)
+        .def_readonly("n_kept_edges", &Statistics::n_kept_edges)
+        .def_readonly("n_crossing_edges", &Statistics::n_crossing_edges)
+        .def_readonly("bytes_sent", &Statistics::bytes_sent)
+        .def_readonly("n_list_builds", &Statistics::n_list_builds)
+        .def_readonly("seconds_list", &Statistics::seconds_list)
+        .def_readonly("seconds_exchange", &Statistics::seconds_exchange)
+        .def_readonly("seconds_model", &Statistics::seconds_model)
+        .def_readonly("seconds_fold", &Statistics::seconds_fold);
+}
