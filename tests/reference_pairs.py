@@ -43,7 +43,7 @@ def solver_cutoff(distances: torch.Tensor, config: PETConfig) -> torch.Tensor:
     with torch.enable_grad():
         (slope,) = torch.autograd.grad(excess(fixed, root), root)
     root = root.detach()
-    step = excess(distances, root) / max(float(slope), 1e-6)
+    step = excess(distances, root) / max(slope.item(), 1e-6)
     return torch.clamp(root - step, rc / 16, rc)
 
 
@@ -87,7 +87,7 @@ def zbl_pair(zi: int, zj: int, r: torch.Tensor, rc: float) -> torch.Tensor:
         value = repulsion(edge)
         (first,) = torch.autograd.grad(value, edge, create_graph=True)
         (second,) = torch.autograd.grad(first, edge)
-    e0, e1, e2 = float(value), float(first), float(second)
+    e0, e1, e2 = value.item(), first.item(), second.item()
     a = (-3 * e1 + rc * e2) / rc**2
     b = (2 * e1 - rc * e2) / rc**3
     c = -e0 + rc * e1 / 2 - rc**2 * e2 / 12

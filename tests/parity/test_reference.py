@@ -76,7 +76,7 @@ def test_every_boundary_condition(variant, name):
 
 @pytest.mark.parametrize("variant", [v for v in VARIANTS if v not in ("heads", "llpr")])
 def test_every_variant(variant):
-    structure = random_structure(2, 4).changed(charge=1, spin_multiplicity=3)
+    structure = random_structure(11, 4).changed(charge=1, spin_multiplicity=3)
     energies = compare(variant, structure, **SMALL_CUTOFF)
     assert len(set(energies.round(6))) == len(structure)
 

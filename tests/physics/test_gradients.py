@@ -98,7 +98,7 @@ def test_forces_where_the_kept_graph_changes(variant):
 
 
 def two_components() -> Structure:
-    """A dense cluster with small adaptive cutoffs, and two atoms far from each other."""
+    """A dense cluster with small adaptive cutoffs, and two atoms far apart."""
     spots = np.array([[i, j, k] for i in range(2) for j in range(3) for k in range(3)])
     cluster = 1.15 * spots + 0.05 * np.random.default_rng(0).normal(size=(18, 3))
     pair = [[4.4, 1.1, 1.2], [8.4, 1.3, 1.0]]

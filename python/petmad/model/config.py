@@ -81,19 +81,22 @@ class PETConfig:
             ("featurizer_type", FEATURIZER_TYPES, False),
         ):
             setattr(self, name, _choose(name, getattr(self, name), allowed, any_case))
-        for name in (
-            "d_pet",
-            "d_head",
-            "d_node",
-            "d_feedforward",
-            "num_heads",
-            "num_attention_layers",
-            "num_gnn_layers",
-            "max_spin_multiplicity",
+        for name, lowest in (
+            ("d_pet", 1),
+            ("d_head", 1),
+            ("d_node", 1),
+            ("d_feedforward", 1),
+            ("num_heads", 1),
+            ("num_attention_layers", 1),
+            ("num_gnn_layers", 1),
+            ("max_charge", 0),
+            ("max_spin_multiplicity", 1),
         ):
-            if int(getattr(self, name)) < 1:
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < lowest:
                 raise ValueError(
-                    f"`{name}` must be at least 1, got {getattr(self, name)}"
+                    f"`{name}` must be a whole number of at least {lowest}, "
+                    f"got {value!r}"
                 )
         for name in (
             "cutoff",
