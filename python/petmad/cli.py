@@ -1,9 +1,9 @@
 """The ``petmad`` command: one function per subcommand, each importing what it needs."""
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
-from typing import Optional
 
 
 def train(arguments: argparse.Namespace) -> None:
@@ -21,13 +21,11 @@ def train(arguments: argparse.Namespace) -> None:
 def evaluate(arguments: argparse.Namespace) -> None:
     """``petmad evaluate``."""
     from petmad.data.structures import LabelKeys
-    from petmad.training.checkpoint import load_potential
-    from petmad.training.evaluation import EagerPredictor, format_errors
     from petmad.training.evaluation import evaluate as run
+    from petmad.training.evaluation import format_errors, load_predictor
 
-    potential, _ = load_potential(arguments.model)
     keys = LabelKeys(arguments.energy_key, arguments.forces_key, arguments.stress_key)
-    errors = run(EagerPredictor(potential), arguments.file, keys)
+    errors = run(load_predictor(arguments.model), arguments.file, keys)
     print(format_errors(errors))  # noqa: T201
 
 
@@ -46,17 +44,25 @@ def make_parser() -> argparse.ArgumentParser:
 def _add_train(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser("train", help="train a model on extended XYZ files")
     command.add_argument("options", help="options file (YAML)")
-    command.add_argument("--resume", metavar="CKPT", help="last.ckpt of an interrupted training")
-    command.add_argument("--output", metavar="DIR", help="folder, instead of the options' one")
+    command.add_argument(
+        "--resume", metavar="CKPT", help="last.ckpt of an interrupted training"
+    )
+    command.add_argument(
+        "--output", metavar="DIR", help="folder, instead of the options' one"
+    )
     command.set_defaults(run=train)
 
 
 def _add_evaluate(commands: argparse._SubParsersAction) -> None:
-    command = commands.add_parser("evaluate", help="errors of a model on an extended XYZ file")
-    command.add_argument("model", help="checkpoint")
+    command = commands.add_parser(
+        "evaluate", help="errors of a model on an extended XYZ file"
+    )
+    command.add_argument("model", help="checkpoint (.ckpt) or exported model")
     command.add_argument("file", help="extended XYZ file, plain or .xz")
     for label in ("energy", "forces", "stress"):
-        command.add_argument(f"--{label}-key", default=label, help=f"name of the {label}")
+        command.add_argument(
+            f"--{label}-key", default=label, help=f"name of the {label}"
+        )
     command.set_defaults(run=evaluate)
 
 
@@ -66,9 +72,11 @@ def _version() -> str:
     return f"petmad {petmad.__version__}"
 
 
-def main(arguments: Optional[Sequence[str]] = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; errors of the user's input end in one message and status 1."""
     parsed = make_parser().parse_args(arguments)
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("petmad").setLevel(logging.INFO)
     try:
         parsed.run(parsed)
     except ValueError as error:

@@ -1,17 +1,18 @@
 """Samples (a structure with its edges, as tensors) and batches of them.
 
-The network is a function of edge vectors, and rotating a structure keeps its neighbors: so the
-list of each structure is built once, and augmentation rotates vectors and targets.
+The network is a function of edge vectors, and rotating a structure keeps its neighbors:
+so the list of each structure is built once, and augmentation turns vectors and targets.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from petmad.model import EdgeGraph
-from petmad.neighbors import neighbor_list
 from torch.utils.data import Dataset
+
+from petmad.model import EdgeGraph
+from petmad.neighbors import edge_vectors, neighbor_list
 
 from .augmentation import random_rotation
 from .structures import Structure
@@ -61,7 +62,9 @@ class Batch(NamedTuple):
     strain_gradients: torch.Tensor
 
 
-def make_sample(structure: Structure, atomic_numbers: list[int], cutoff: float) -> Sample:
+def make_sample(
+    structure: Structure, atomic_numbers: list[int], cutoff: float
+) -> Sample:
     """Tensors of a structure, its neighbor list included.
 
     Args:
@@ -72,23 +75,16 @@ def make_sample(structure: Structure, atomic_numbers: list[int], cutoff: float) 
     positions = torch.from_numpy(structure.positions)
     cell = torch.from_numpy(structure.cell)
     edges = neighbor_list(positions, cell, torch.from_numpy(structure.pbc), cutoff)
-    vectors = positions[edges.neighbors] - positions[edges.centers]
-    vectors = vectors + edges.cell_shifts.to(torch.float64) @ cell
-    forces = structure.forces
-    if forces is None:
-        forces = np.full_like(structure.positions, np.nan)
-    strain_gradients = np.full((3, 3), np.nan)
-    if structure.stress is not None:
-        strain_gradients = structure.stress * abs(np.linalg.det(structure.cell))
+    energy, forces, strain_gradients = structure.labels()
     return Sample(
-        edge_vectors=vectors,
+        edge_vectors=edge_vectors(positions, cell, edges),
         centers=edges.centers.to(torch.int32),
         neighbors=edges.neighbors.to(torch.int32),
         reverse_edges=edges.reverse_edges.to(torch.int32),
         species=torch.from_numpy(
             np.searchsorted(atomic_numbers, structure.atomic_numbers).astype(np.int32)
         ),
-        energy=torch.tensor(structure.energy, dtype=torch.float64),
+        energy=torch.tensor(energy, dtype=torch.float64),
         forces=torch.from_numpy(forces),
         strain_gradients=torch.from_numpy(strain_gradients),
         charge=torch.tensor(structure.charge),
@@ -117,11 +113,14 @@ def collate(samples: Sequence[Sample]) -> Batch:
         edge_vectors=torch.cat([sample.edge_vectors for sample in samples]),
         centers=torch.cat([sample.centers for sample in samples]) + atom_offsets,
         neighbors=torch.cat([sample.neighbors for sample in samples]) + atom_offsets,
-        reverse_edges=torch.cat([sample.reverse_edges for sample in samples]) + edge_offsets,
+        reverse_edges=torch.cat([sample.reverse_edges for sample in samples])
+        + edge_offsets,
         species=torch.cat([sample.species for sample in samples]).to(torch.int64),
         structures=torch.repeat_interleave(torch.arange(len(samples)), n_atoms),
         charges=torch.stack([sample.charge for sample in samples]),
-        spin_multiplicities=torch.stack([sample.spin_multiplicity for sample in samples]),
+        spin_multiplicities=torch.stack(
+            [sample.spin_multiplicity for sample in samples]
+        ),
         halo=0,
     )
     return Batch(
@@ -134,13 +133,15 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
 
 class StructureDataset(Dataset):
-    """Samples by ``(epoch, index)``; with a seed, each is turned at random in each epoch.
+    """Samples by ``(epoch, index)``; with a seed, turned at random in each epoch.
 
-    The rotation is a function of seed, epoch and index alone, so any step of a training can be
-    reproduced without those before it.
+    The rotation is a function of seed, epoch and index alone, so any step of a training
+    can be reproduced without those before it.
     """
 
-    def __init__(self, samples: Sequence[Sample], rotation_seed: Optional[int] = None) -> None:
+    def __init__(
+        self, samples: Sequence[Sample], rotation_seed: int | None = None
+    ) -> None:
         self.samples = samples
         self.rotation_seed = rotation_seed
 

@@ -13,8 +13,8 @@ Key = tuple[int, int]
 class ResumableBatchSampler(Sampler[list[Key]]):
     """Shuffled batches of ``(epoch, index)``; the last, incomplete one is dropped.
 
-    The order of an epoch is a function of seed and epoch alone. Each iteration begins at the
-    optimizer step that ``current_step`` tells, so that a training resumed in the middle of an
+    The order of an epoch is a function of seed and epoch alone. An iteration begins at
+    the optimizer step that ``current_step`` tells, so that a training resumed inside an
     epoch sees exactly the batches it had not seen.
 
     Args:
@@ -63,7 +63,8 @@ def steps_per_epoch(n_samples: int, batch_size: int, n_ranks: int = 1) -> int:
     n_steps = n_samples // (batch_size * n_ranks)
     if n_steps == 0:
         raise ValueError(
-            f"{n_samples} training structures do not fill one batch: `training.batch_size` is "
-            f"{batch_size} on {n_ranks} device(s); lower it or add structures"
+            f"{n_samples} training structures do not fill one batch: "
+            f"`training.batch_size` is {batch_size} on {n_ranks} device(s); lower it "
+            "or add structures"
         )
     return n_steps

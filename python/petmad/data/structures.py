@@ -1,7 +1,7 @@
 """Structures with their labels, read from extended XYZ and checked once, at reading.
 
-ASE reads compressed multi-frame files in quadratic time, so ``.xz`` files are unpacked in memory
-first.
+ASE reads compressed multi-frame files in quadratic time, so ``.xz`` files are unpacked
+in memory first.
 """
 
 import dataclasses
@@ -10,7 +10,7 @@ import io
 import lzma
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import ase
 import ase.io
@@ -41,16 +41,26 @@ class Structure:
     pbc: np.ndarray
     atomic_numbers: np.ndarray
     energy: float
-    forces: Optional[np.ndarray]
-    stress: Optional[np.ndarray]
+    forces: np.ndarray | None
+    stress: np.ndarray | None
     charge: int
     spin_multiplicity: int
     source: str
 
+    def labels(self) -> tuple[float, np.ndarray, np.ndarray]:
+        """Energy [eV], forces [n_atoms, 3] eV/Å, ∂E/∂strain [3, 3] eV; or NaN."""
+        forces = self.forces
+        if forces is None:
+            forces = np.full_like(self.positions, np.nan)
+        strain_gradients = np.full((3, 3), np.nan)
+        if self.stress is not None:
+            strain_gradients = self.stress * abs(np.linalg.det(self.cell))
+        return self.energy, forces, strain_gradients
+
 
 @dataclasses.dataclass(frozen=True)
 class LabelKeys:
-    """Names of the labels in a file; each may be a calculator result, or in info or arrays."""
+    """Names of the labels in a file: calculator results, or in info or arrays."""
 
     energy: str = "energy"
     forces: str = "forces"
@@ -79,13 +89,15 @@ def read_frames(path: str | Path) -> list[ase.Atoms]:
             "convert it with `ase convert`"
         ) from error
     if not frames:
-        raise ValueError(f"{path} holds no structures; give a file with at least one frame")
+        raise ValueError(
+            f"{path} holds no structures; give a file with at least one frame"
+        )
     return frames
 
 
 def read_structures(
     path: str | Path,
-    keys: Optional[LabelKeys] = None,
+    keys: LabelKeys | None = None,
     needs_forces: bool = True,
 ) -> list[Structure]:
     """Read and check the labelled structures of a file.
@@ -180,7 +192,7 @@ def _check(structure: Structure) -> None:
     for row, periodic in zip(structure.cell, structure.pbc, strict=True):
         if periodic and not np.any(row):
             raise ValueError(
-                f"{structure.source} is periodic along a lattice vector of zero length; "
+                f"{structure.source} is periodic along a lattice vector of length 0; "
                 "give a cell or set pbc to F in that direction"
             )
 
@@ -209,5 +221,4 @@ def check_species(structures: Iterable[Structure], atomic_numbers: list[int]) ->
 
 def file_sha256(path: str | Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()

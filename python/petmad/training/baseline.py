@@ -1,8 +1,9 @@
-"""What is fitted before training: energies of single atoms, and the scale of the rest."""
+"""What is fitted before training: energies of single atoms, a scale for the rest."""
 
 from collections.abc import Sequence
 
 import torch
+
 from petmad.data import Sample
 
 
@@ -18,11 +19,14 @@ def fit_composition(samples: Sequence[Sample], n_species: int) -> torch.Tensor:
         n_species: of the model.
 
     Returns:
-        [n_species] float64 eV. Where the compositions cannot tell species apart, the ridge
-        chooses the smallest energies.
+        [n_species] float64 eV. Where the compositions cannot tell species apart, the
+        smallest energies.
     """
     counts = torch.stack(
-        [torch.bincount(s.species, minlength=n_species).to(torch.float64) for s in samples]
+        [
+            torch.bincount(s.species, minlength=n_species).to(torch.float64)
+            for s in samples
+        ]
     )
     energies = torch.stack([s.energy for s in samples])
     normal = counts.T @ counts
@@ -35,7 +39,10 @@ def fit_composition(samples: Sequence[Sample], n_species: int) -> torch.Tensor:
 def energy_spread(samples: Sequence[Sample], composition: torch.Tensor) -> float:
     """Root mean square of (energy - composition) per atom [eV]."""
     residuals = torch.stack(
-        [(s.energy - composition[s.species.long()].sum()) / len(s.species) for s in samples]
+        [
+            (s.energy - composition[s.species.long()].sum()) / len(s.species)
+            for s in samples
+        ]
     )
     return float(residuals.square().mean().sqrt())
 
@@ -49,7 +56,7 @@ def force_spread(samples: Sequence[Sample]) -> float:
 def fit_scale(
     samples: Sequence[Sample], composition: torch.Tensor, choice: str | float
 ) -> float:
-    """The energy scale σ [eV] for the option ``training.energy_scale``.
+    """The energy scale [eV] for the option ``training.energy_scale``.
 
     Raises:
         ValueError: the data give no scale, all energies or forces being alike.
@@ -62,8 +69,8 @@ def fit_scale(
         scale = force_spread(samples)
     if not scale > 1e-8:
         raise ValueError(
-            f"the {choice} of the training structures give an energy scale of {scale:.3g} eV: "
-            "they hold nothing to learn beyond the composition; set `training.energy_scale` to "
-            "the other choice or to a number in eV"
+            f"the {choice} of the training structures give an energy scale of "
+            f"{scale:.3g} eV: they hold nothing to learn beyond the composition; set "
+            "`training.energy_scale` to the other choice or to a number in eV"
         )
     return scale

@@ -1,5 +1,6 @@
-"""Checkpoints of a training: ``best.ckpt`` to use, ``last.ckpt`` to resume from."""
+"""What a training leaves behind: checkpoints, and a line per validation."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -7,11 +8,15 @@ import lightning
 from lightning.pytorch.callbacks import Callback
 
 from . import checkpoint
+from .metrics import UNITS
 from .module import TrainingModule
 
 
+LOG = logging.getLogger(__name__)
+
+
 class Checkpoints(Callback):
-    """Write ``last.ckpt`` every few steps and after each epoch, ``best.ckpt`` when it improves.
+    """Writes ``last.ckpt`` every few steps, ``best.ckpt`` when the model improves.
 
     Args:
         folder: where to write.
@@ -24,7 +29,7 @@ class Checkpoints(Callback):
         self, folder: Path, monitor: str, every_n_steps: int, provenance: dict[str, Any]
     ) -> None:
         self._folder = folder
-        self._monitor = f"valid/{monitor}"
+        self._monitor = monitor
         self._every_n_steps = every_n_steps
         self._provenance = provenance
         self.best_score = float("inf")
@@ -48,11 +53,14 @@ class Checkpoints(Callback):
         self.best_score = state_dict["best_score"]
 
     def on_save_checkpoint(
-        self, trainer: lightning.Trainer, pl_module: TrainingModule, checkpoint_dict: dict
+        self,
+        trainer: lightning.Trainer,
+        pl_module: TrainingModule,
+        checkpoint_dict: dict,
     ) -> None:
-        """Put our part into Lightning's checkpoint, so that it can be exported as well."""
+        """Put our part into Lightning's checkpoint, so that it can be exported too."""
         checkpoint_dict[checkpoint.KEY] = checkpoint.describe(
-            pl_module.potential, self._provenance
+            pl_module.potential, self._provenance, resumable=True
         )
 
     def on_train_batch_end(
@@ -72,26 +80,54 @@ class Checkpoints(Callback):
         self, trainer: lightning.Trainer, pl_module: TrainingModule
     ) -> None:
         """Keep the model if it is the best so far."""
-        if trainer.sanity_checking:
+        metrics = validation_metrics(trainer)
+        score = metrics[self._monitor]
+        if score >= self.best_score:
             return
-        score = float(trainer.callback_metrics[self._monitor])
-        if score < self.best_score:
-            self.best_score = score
-            if trainer.is_global_zero:
-                step = {"epoch": trainer.current_epoch, "step": trainer.global_step}
-                metrics = {
-                    name.removeprefix("valid/"): float(value)
-                    for name, value in trainer.callback_metrics.items()
-                    if name.startswith("valid/")
-                }
-                checkpoint.save(
-                    self.best_path,
-                    pl_module.potential,
-                    {**self._provenance, **step, "validation": metrics},
-                )
+        self.best_score = score
+        if trainer.is_global_zero:
+            step = {"epoch": trainer.current_epoch, "step": trainer.global_step}
+            checkpoint.save(
+                self.best_path,
+                pl_module.potential,
+                {**self._provenance, **step, "validation": metrics},
+            )
 
     def on_train_epoch_end(
         self, trainer: lightning.Trainer, pl_module: TrainingModule
     ) -> None:
         """Save after each epoch."""
         trainer.save_checkpoint(self.last_path)
+
+
+class ValidationLog(Callback):
+    """One line of errors per validation."""
+
+    def on_validation_end(
+        self, trainer: lightning.Trainer, pl_module: TrainingModule
+    ) -> None:
+        """Log the errors."""
+        if not trainer.is_global_zero:
+            return
+        errors = validation_metrics(trainer)
+        parts = [
+            f"{name} {errors[f'{name}_mae']:.3f} {unit} "
+            f"(RMSE {errors[f'{name}_rmse']:.3f})"
+            for name, unit in UNITS.items()
+            if f"{name}_mae" in errors
+        ]
+        LOG.info(
+            "epoch %d of %d: MAE of %s",
+            trainer.current_epoch + 1,
+            trainer.max_epochs,
+            "; ".join(parts),
+        )
+
+
+def validation_metrics(trainer: lightning.Trainer) -> dict[str, float]:
+    """Numbers of the last validation, by their names without ``valid/``."""
+    return {
+        name.removeprefix("valid/"): float(value)
+        for name, value in trainer.callback_metrics.items()
+        if name.startswith("valid/")
+    }

@@ -1,7 +1,7 @@
-"""Our part of a checkpoint: all that is needed to rebuild the model, and where it came from.
+"""Our part of a checkpoint: what rebuilds the model, and where it came from.
 
-``best.ckpt`` holds only this. ``last.ckpt`` is Lightning's, to resume from, with this inside it
-under :data:`KEY`.
+``best.ckpt`` holds only this. ``last.ckpt`` is Lightning's, to resume from, with this
+inside it under :data:`KEY`.
 """
 
 import os
@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from ase.data import covalent_radii
+
 from petmad.model import PETConfig, Potential, TargetSpec
 
 
@@ -26,8 +27,16 @@ def make_potential(
     return potential.to_dtype(getattr(torch, dtype))
 
 
-def describe(potential: Potential, provenance: dict[str, Any]) -> dict[str, Any]:
-    """Plain values and tensors from which :func:`load_potential` rebuilds the model."""
+def describe(
+    potential: Potential, provenance: dict[str, Any], resumable: bool = False
+) -> dict[str, Any]:
+    """Plain values and tensors from which :func:`load_potential` rebuilds the model.
+
+    Args:
+        potential: the model.
+        provenance: plain values that tell where it comes from.
+        resumable: whether the file also holds the state of the training.
+    """
     return {
         "format_version": FORMAT_VERSION,
         "model": potential.config.to_dict(),
@@ -36,6 +45,7 @@ def describe(potential: Potential, provenance: dict[str, Any]) -> dict[str, Any]
         "dtype": str(next(potential.network.parameters()).dtype).removeprefix("torch."),
         "state_dict": {k: v.detach().cpu() for k, v in potential.state_dict().items()},
         "provenance": provenance,
+        "resumable": resumable,
     }
 
 
@@ -64,12 +74,13 @@ def read(path: str | Path) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ValueError(
-            f"{path} cannot be read as a checkpoint ({type(error).__name__}); it is damaged or "
-            "of another kind: give best.ckpt or last.ckpt of `petmad train`"
+            f"{path} cannot be read as a checkpoint ({type(error).__name__}); it is "
+            "damaged or of another kind: give best.ckpt or last.ckpt of `petmad train`"
         ) from error
     if not isinstance(content, dict) or KEY not in content:
         raise ValueError(
-            f"{path} is not a checkpoint of petmad; give best.ckpt or last.ckpt of `petmad train`"
+            f"{path} is not a checkpoint of petmad; give best.ckpt or last.ckpt of "
+            "`petmad train`"
         )
     ours = content[KEY]
     if ours["format_version"] > FORMAT_VERSION:

@@ -1,75 +1,116 @@
-"""Errors of a model on a labelled file."""
+"""Errors of a model, checkpoint or exported, on a labelled file."""
 
-import dataclasses
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple
 
+import numpy as np
 import torch
-from petmad.data import Sample, collate, make_sample, read_structures
+
+from petmad.data import Structure, collate, make_sample, read_structures
 from petmad.data.structures import LabelKeys, check_species
-from petmad.model import Potential
 
+from . import checkpoint
 from .loss import Labels, predict
-from .metrics import Errors
+from .metrics import UNITS, Errors
 
 
-class Predictor(Protocol):
-    """Anything that predicts a sample in eV; see :class:`EagerPredictor`."""
+class Predictor(NamedTuple):
+    """A model as evaluation sees it.
+
+    Attributes:
+        atomic_numbers: elements it knows.
+        labels: energy, forces and strain gradient of one structure, in eV and Å.
+    """
 
     atomic_numbers: list[int]
-    cutoff: float
-
-    def __call__(self, sample: Sample) -> Labels:
-        """Energy, forces and strain gradient of one structure."""
-        ...
+    labels: Callable[[Structure], Labels]
 
 
-@dataclasses.dataclass
-class EagerPredictor:
-    """The model of a checkpoint in plain torch."""
+def load_predictor(path: str | Path) -> Predictor:
+    """The model of a checkpoint in plain torch, or an exported file in the C++ engine.
 
-    potential: Potential
+    Raises:
+        ValueError: the file is neither.
+    """
+    if Path(path).suffix == ".ckpt":
+        return _eager_predictor(path)
+    return _engine_predictor(path)
 
-    @property
-    def atomic_numbers(self) -> list[int]:
-        """Z of each species."""
-        return self.potential.atomic_numbers
 
-    @property
-    def cutoff(self) -> float:
-        """Radius of the neighbor list [Å]."""
-        return self.potential.config.cutoff
+def _eager_predictor(path: str | Path) -> Predictor:
+    potential, _ = checkpoint.load_potential(path)
 
-    def __call__(self, sample: Sample) -> Labels:
-        """Energy, forces and strain gradient of one structure."""
-        labels = predict(self.potential, collate([sample]).graph)
-        return Labels(*(value.detach() for value in labels))
+    def labels(structure: Structure) -> Labels:
+        numbers, cutoff = potential.atomic_numbers, potential.config.cutoff
+        graph = collate([make_sample(structure, numbers, cutoff)]).graph
+        return Labels(*(value.detach() for value in predict(potential, graph)))
+
+    return Predictor(potential.atomic_numbers, labels)
+
+
+def _engine_predictor(path: str | Path) -> Predictor:
+    from petmad._engine import Engine
+
+    engine = Engine(str(path), "cpu", 0, True)
+    numbers = list(engine.info.atomic_numbers)
+
+    def labels(structure: Structure) -> Labels:
+        results = engine.evaluate(
+            structure.positions,
+            np.searchsorted(numbers, structure.atomic_numbers).astype(np.int32),
+            structure.cell,
+            structure.pbc,
+            charge=structure.charge,
+            spin_multiplicity=structure.spin_multiplicity,
+        )
+        return Labels(
+            torch.tensor([results["energy"]], dtype=torch.float64),
+            torch.from_numpy(np.array(results["forces"])),
+            -torch.from_numpy(np.array(results["virial"]))[None],
+        )
+
+    return Predictor(numbers, labels)
 
 
 def evaluate(
     predictor: Predictor, file: str | Path, keys: LabelKeys | None = None
 ) -> dict[str, float]:
-    """Errors on the structures of a file; names as in :class:`petmad.training.metrics.Errors`.
+    """Errors on the structures of a file, in meV/atom and meV/Å.
+
+    Args:
+        predictor: the model.
+        file: extended XYZ; frames without forces or stress count for the others.
+        keys: names of the labels.
+
+    Returns:
+        Named as by :class:`petmad.training.metrics.Errors`.
 
     Raises:
-        ValueError: labels are missing or wrong, or an element is unknown to the model.
+        ValueError: labels are missing or wrong, or the model lacks an element.
     """
-    structures = read_structures(file, keys)
+    structures = read_structures(file, keys, needs_forces=False)
     check_species(structures, predictor.atomic_numbers)
     errors = Errors()
     for structure in structures:
-        sample = make_sample(structure, predictor.atomic_numbers, predictor.cutoff)
-        batch = collate([sample])
-        truth = Labels(batch.energies, batch.forces, batch.strain_gradients)
-        errors.add(predictor(sample), truth, torch.tensor([len(sample.species)]))
+        n_atoms = torch.tensor([len(structure.atomic_numbers)])
+        errors.add(predictor.labels(structure), _true_labels(structure), n_atoms)
     return errors.compute()
+
+
+def _true_labels(structure: Structure) -> Labels:
+    energy, forces, strain_gradients = structure.labels()
+    return Labels(
+        torch.tensor([energy], dtype=torch.float64),
+        torch.from_numpy(forces),
+        torch.from_numpy(strain_gradients)[None],
+    )
 
 
 def format_errors(errors: dict[str, float]) -> str:
     """A table of mean absolute and root mean square errors."""
-    units = {"energy": "meV/atom", "forces": "meV/Å", "strain": "meV/atom"}
     lines = [f"{'':8} {'MAE':>10} {'RMSE':>10}"]
-    for name, unit in units.items():
+    for name, unit in UNITS.items():
         if f"{name}_mae" in errors:
             mae, rmse = errors[f"{name}_mae"], errors[f"{name}_rmse"]
             lines.append(f"{name:8} {mae:10.3f} {rmse:10.3f}  {unit}")

@@ -1,12 +1,13 @@
 """Predictions, scaled targets and the loss (pet-architecture, section 10.3).
 
-Everything is in units of the energy scale σ: predictions are raw network output, targets have
-their composition and ZBL subtracted in float64 and are divided by σ.
+Everything is in units of the energy scale: predictions are raw network output, targets
+have their composition and ZBL subtracted in float64 and are divided by the scale.
 """
 
 from typing import NamedTuple
 
 import torch
+
 from petmad.data import Batch
 from petmad.model import EdgeGraph, Potential
 from petmad.model.folds import fold_forces, fold_strain_gradients
@@ -33,26 +34,33 @@ class Labels(NamedTuple):
 
 
 def predict(
-    potential: Potential, graph: EdgeGraph, raw: bool = False, create_graph: bool = False
+    potential: Potential,
+    graph: EdgeGraph,
+    raw: bool = False,
+    create_graph: bool = False,
 ) -> Labels:
     """Energies, forces and strain gradients from one evaluation and one gradient.
 
     Args:
         potential: the model.
-        graph: its input; the gradient is taken with respect to a detached copy of its vectors.
-        raw: in units of σ without composition and ZBL, instead of eV.
+        graph: its input; the gradient is with respect to a copy of its vectors.
+        raw: in units of the energy scale, without composition and ZBL, instead of eV.
         create_graph: keep the gradient differentiable, as training needs it.
     """
     vectors = graph.edge_vectors.detach().requires_grad_(True)
     graph = graph._replace(edge_vectors=vectors)
     atomic = potential(graph, [ENERGY], raw)[ENERGY][:, 0].to(torch.float64)
     energies = _sum_by_structure(atomic, graph)
-    (gradients,) = torch.autograd.grad(energies.sum(), vectors, create_graph=create_graph)
+    (gradients,) = torch.autograd.grad(
+        energies.sum(), vectors, create_graph=create_graph
+    )
     return fold(energies, gradients, graph)
 
 
-def fold(energies: torch.Tensor, edge_gradients: torch.Tensor, graph: EdgeGraph) -> Labels:
-    """Labels from the energies [n_structures] and the gradient with respect to the edges."""
+def fold(
+    energies: torch.Tensor, edge_gradients: torch.Tensor, graph: EdgeGraph
+) -> Labels:
+    """Labels from energies [n_structures] and the gradient with respect to edges."""
     n_atoms = graph.species.shape[0]
     return Labels(
         energies,
@@ -78,7 +86,9 @@ def scaled_targets(potential: Potential, batch: Batch) -> Labels:
         batch.strain_gradients,
     )
     if potential.zbl is not None:
-        targets = Labels(*(a - b for a, b in zip(targets, _zbl(potential, graph), strict=True)))
+        targets = Labels(
+            *(a - b for a, b in zip(targets, _zbl(potential, graph), strict=True))
+        )
     return Labels(*(target / scale for target in targets))
 
 
@@ -87,7 +97,9 @@ def _zbl(potential: Potential, graph: EdgeGraph) -> Labels:
     graph = graph._replace(edge_vectors=vectors)
     energies = _sum_by_structure(potential.zbl(graph), graph)
     (gradients,) = torch.autograd.grad(energies.sum(), vectors)
-    return fold(energies.detach(), gradients, graph._replace(edge_vectors=vectors.detach()))
+    return fold(
+        energies.detach(), gradients, graph._replace(edge_vectors=vectors.detach())
+    )
 
 
 def _sum_by_structure(atomic: torch.Tensor, graph: EdgeGraph) -> torch.Tensor:
@@ -100,10 +112,13 @@ def loss_terms(
 ) -> dict[str, torch.Tensor]:
     """Each term times its weight; a term without any known target is left out."""
     terms = {
-        "energy": _term((predicted.energies - targets.energies) / n_atoms, options.energy),
+        "energy": _term(
+            (predicted.energies - targets.energies) / n_atoms, options.energy
+        ),
         "forces": _term(predicted.forces - targets.forces, options.forces),
         "stress": _term(
-            (predicted.strain_gradients - targets.strain_gradients) / n_atoms[:, None, None],
+            (predicted.strain_gradients - targets.strain_gradients)
+            / n_atoms[:, None, None],
             options.stress,
         ),
     }

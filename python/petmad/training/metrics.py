@@ -6,29 +6,30 @@ from .loss import Labels
 
 
 MILLI = 1000.0
+UNITS = {"energy": "meV/atom", "forces": "meV/Å", "strain": "meV/atom"}
+"""Unit of each error; strain is the strain gradient per atom."""
 
 
 class Errors:
     """Running errors of energies [meV/atom], forces [meV/Å] and strain [meV/atom].
 
-    Sums are float64: per quantity the number of components, of absolute and of squared errors.
+    Per quantity: number of components, sum of absolute and of squared errors.
     """
-
-    names = ("energy", "forces", "strain")
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
         """Forget everything."""
-        self.sums = torch.zeros(len(self.names), 3, dtype=torch.float64)
+        self.sums = torch.zeros(len(UNITS), 3, dtype=torch.float64)
 
     def add(self, predicted: Labels, targets: Labels, n_atoms: torch.Tensor) -> None:
         """Add a batch, in eV; unknown (NaN) targets are left out."""
         residuals = (
             (predicted.energies - targets.energies) / n_atoms,
             predicted.forces - targets.forces,
-            (predicted.strain_gradients - targets.strain_gradients) / n_atoms[:, None, None],
+            (predicted.strain_gradients - targets.strain_gradients)
+            / n_atoms[:, None, None],
         )
         for i, residual in enumerate(residuals):
             known = residual.detach()[~torch.isnan(targets[i])] * MILLI
@@ -41,11 +42,13 @@ class Errors:
             ).to(self.sums)
 
     def compute(self) -> dict[str, float]:
-        """``<name>_mae`` and ``<name>_rmse`` of what was seen, and products over energy and
-        forces for choosing the best model."""
+        """Errors ``<name>_mae`` and ``<name>_rmse`` where known, and products.
+
+        The products over energy and forces, ``mae_prod`` and ``rmse_prod``, rank models.
+        """
         results: dict[str, float] = {}
         for name, (count, absolute, squared) in zip(
-            self.names, self.sums.tolist(), strict=True
+            UNITS, self.sums.tolist(), strict=True
         ):
             if count > 0:
                 results[f"{name}_mae"] = absolute / count

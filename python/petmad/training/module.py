@@ -4,6 +4,7 @@ from typing import Any
 
 import lightning
 import torch
+
 from petmad.data import Batch
 from petmad.model import Potential
 
@@ -22,7 +23,9 @@ class TrainingModule(lightning.LightningModule):
         n_steps: optimizer steps of the whole training.
     """
 
-    def __init__(self, potential: Potential, options: TrainingOptions, n_steps: int) -> None:
+    def __init__(
+        self, potential: Potential, options: TrainingOptions, n_steps: int
+    ) -> None:
         super().__init__()
         self.potential = potential
         self.options = options
@@ -40,7 +43,7 @@ class TrainingModule(lightning.LightningModule):
         return torch.optim.Adam(parameters, lr=rate)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Set the learning rate: a function of the step, not of a scheduler's memory."""
+        """Set the learning rate, a function of the step instead of a scheduler."""
         factor = learning_rate_factor(self.global_step, self.n_steps, self.n_warmup)
         for group in self.optimizers().param_groups:
             group["lr"] = self.options.learning_rate * factor
@@ -70,7 +73,9 @@ class TrainingModule(lightning.LightningModule):
         targets = scaled_targets(self.potential, batch)
         terms = loss_terms(predicted, targets, batch.n_atoms, self.options.loss)
         n_structures = len(batch.n_atoms)
-        self.loss_sums[0] += float(torch.stack(list(terms.values())).sum()) * n_structures
+        self.loss_sums[0] += (
+            float(torch.stack(list(terms.values())).sum()) * n_structures
+        )
         self.loss_sums[1] += n_structures
         scale = self.potential.scales[self.potential.target_names.index(ENERGY)][0, 0]
         self.errors.add(
@@ -82,7 +87,10 @@ class TrainingModule(lightning.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Join the ranks' errors and log them."""
         sums = torch.cat(
-            [self.errors.sums.flatten(), torch.tensor(self.loss_sums, dtype=torch.float64)]
+            [
+                self.errors.sums.flatten(),
+                torch.tensor(self.loss_sums, dtype=torch.float64),
+            ]
         )
         sums = self.trainer.strategy.reduce(sums.to(self.device), reduce_op="sum").cpu()
         self.errors.sums = sums[:-2].reshape_as(self.errors.sums)
@@ -90,4 +98,6 @@ class TrainingModule(lightning.LightningModule):
         results["loss"] = float(sums[-2] / sums[-1])
         shown = ("energy_mae", "forces_mae")
         for name, value in results.items():
-            self.log(f"valid/{name}", value, prog_bar=name in shown, rank_zero_only=False)
+            self.log(
+                f"valid/{name}", value, prog_bar=name in shown, rank_zero_only=False
+            )

@@ -1,12 +1,13 @@
-"""Options of ``petmad train``: one typed schema; the texts below are its documentation."""
+"""Options of ``petmad train``: one typed schema, documented by the texts below."""
 
 import difflib
 import json
 from pathlib import Path
-from typing import Any, Literal, Optional, Union
+from typing import Any, Literal
 
 import pydantic
 import yaml
+
 from petmad.model import PETConfig
 
 
@@ -22,10 +23,10 @@ class _Section(pydantic.BaseModel):
 class DataOptions(_Section):
     """Where the structures are; extended XYZ files, plain or ``.xz``."""
 
-    train: Union[str, list[str]]
+    train: str | list[str]
     """Training file or files, relative to the working directory."""
-    valid: Union[str, list[str], None] = None
-    """Validation file or files; by default a part of the training structures is kept aside."""
+    valid: str | list[str] | None = None
+    """Validation file or files; by default a part of the training structures."""
     valid_fraction: float = pydantic.Field(0.1, gt=0, lt=1)
     """Part kept aside for validation when there is no validation file."""
     split_seed: int = 0
@@ -36,12 +37,12 @@ class DataOptions(_Section):
     """Name of the forces [eV/Å]."""
     stress_key: str = "stress"
     """Name of the stress [eV/Å³], positive in tension."""
-    atomic_numbers: Optional[list[int]] = None
+    atomic_numbers: list[int] | None = None
     """Elements of the model; by default those of the training structures."""
 
 
 class LossTerm(_Section):
-    """One term of the loss, in units of the energy scale σ."""
+    """One term of the loss, in units of the energy scale."""
 
     weight: float = pydantic.Field(1.0, ge=0)
     """Factor of the term; 0 leaves it out."""
@@ -72,19 +73,19 @@ class TrainingOptions(_Section):
     learning_rate: float = pydantic.Field(1e-4, gt=0)
     """Peak of the schedule."""
     warmup_fraction: float = pydantic.Field(0.01, ge=0, lt=1)
-    """Part of all steps in which the rate rises linearly; then half a cosine to zero."""
+    """Part of all steps in which the rate rises linearly; then half a cosine to 0."""
     weight_decay: float = pydantic.Field(0.0, ge=0)
     """AdamW's decay; 0 is plain Adam."""
     gradient_clip: float = pydantic.Field(1.0, ge=0)
     """Largest norm of the parameters' gradient; 0 turns clipping off."""
-    energy_scale: Union[Literal["energy", "forces"], pydantic.PositiveFloat] = "energy"
-    """Scale σ [eV] of what the network predicts: spread of energies per atom, root mean square of
-    force components times 1 Å (better where all structures have nearly the same energy), or a
-    number."""
+    energy_scale: Literal["energy", "forces"] | pydantic.PositiveFloat = "energy"
+    """Scale [eV] of what the network predicts: ``energy``, the spread of energies per
+    atom; ``forces``, the root mean square of force components times 1 Å (better where all
+    structures have nearly the same energy); or a number."""
     embedding_gain: pydantic.PositiveFloat = 4.0
-    """Factor of the initial weights that embed edge vectors. With the usual initialization (1) the
-    network starts so smooth that forces stay unlearned for thousands of steps; after 300 steps on
-    water the force error was 815 meV/Å with 1 (mean force), 380 with 4."""
+    """Factor of the initial weights that embed edge vectors. With 1, the usual one, the
+    network starts so smooth that forces stay unlearned for long: after 300 steps on
+    water their error was 815 meV/Å (that of predicting zero), but 380 with 4."""
     loss: LossOptions = LossOptions()
     """Terms of the loss."""
     rotate: bool = True
@@ -97,16 +98,18 @@ class TrainingOptions(_Section):
     """Where to train; auto takes a GPU if there is one."""
     devices: int = pydantic.Field(1, ge=1)
     """Processes, one per device, that share each step (DDP)."""
-    threads: Optional[int] = pydantic.Field(None, ge=1)
+    threads: int | None = pydantic.Field(None, ge=1)
     """CPU threads per process; by default torch's own choice."""
     num_workers: int = pydantic.Field(0, ge=0)
     """Processes that prepare batches."""
-    monitor: Literal["mae_prod", "rmse_prod", "loss", "energy_mae", "forces_mae"] = "mae_prod"
+    monitor: Literal["mae_prod", "rmse_prod", "loss", "energy_mae", "forces_mae"] = (
+        "mae_prod"
+    )
     """Validation number whose lowest value marks the best model."""
     validate_every: int = pydantic.Field(1, ge=1)
     """Epochs between validations."""
     checkpoint_steps: int = pydantic.Field(1000, ge=1)
-    """Steps between writes of last.ckpt inside an epoch; it is also written after each epoch."""
+    """Steps between writes of last.ckpt; it is also written after each epoch."""
     log_steps: int = pydantic.Field(10, ge=1)
     """Steps between lines of the training log."""
 
@@ -143,7 +146,7 @@ def load_options(path: str | Path) -> Options:
         raise ValueError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(values, dict):
         raise ValueError(
-            f"{path} must be a YAML mapping with sections {sorted(Options.model_fields)}, "
+            f"{path} must be a YAML mapping of {', '.join(Options.model_fields)}, "
             f"got {type(values).__name__}"
         )
     return parse_options(values, str(path))
@@ -187,7 +190,9 @@ def _explain(problem: dict[str, Any]) -> str:
 def _fields(section: Any) -> dict[str, Any]:
     """Name and type of each option of a section; empty for a plain value."""
     if section is ModelOptions:
-        return {name: field.type for name, field in PETConfig.__dataclass_fields__.items()}
+        return {
+            name: field.type for name, field in PETConfig.__dataclass_fields__.items()
+        }
     if isinstance(section, type) and issubclass(section, pydantic.BaseModel):
         return {name: field.annotation for name, field in section.model_fields.items()}
     return {}

@@ -1,4 +1,4 @@
-"""The learning rate as a function of the step alone, so that any step can be resumed."""
+"""The learning rate as a function of the step alone, so that any can be resumed."""
 
 import math
 
