@@ -210,7 +210,11 @@ void Domain::fail_unmatched(int64_t edge, double distance) const {
     );
 }
 
-const StepEdges& Domain::step(const DomainView& view) {
+const StepEdges& Domain::step(const DomainView& view, Transport* transport) {
+    PETMAD_CHECK(
+        !halo_ || transport, "this domain exchanges with other ranks, but no transport was given; "
+        "pass the one its list was built with"
+    );
     PETMAD_CHECK(
         view.n_owned == n_owned_ && view.n_total == n_total_, "the domain has ", view.n_owned,
         " owned of ", view.n_total, " atoms, but had ", n_owned_, " of ", n_total_,
@@ -241,7 +245,7 @@ const StepEdges& Domain::step(const DomainView& view) {
         reverse = reverse >= 0 ? step_of_raw_edge_[reverse] : -1;
     }
     if (halo_) {
-        halo_->begin_step(step_of_raw_edge_);
+        halo_->begin_step(step_of_raw_edge_, *transport);
     }
     return edges_;
 }

@@ -18,7 +18,7 @@ public:
     Domain(const DomainView& view, double cutoff, int64_t n_species, Transport* transport);
 
     /// Edges within the cutoff at the positions of `view`.
-    const StepEdges& step(const DomainView& view);
+    const StepEdges& step(const DomainView& view, Transport* transport);
 
     /// The exchange with other ranks; null if this is the only one.
     HaloExchange* halo() const { return halo_.get(); }

@@ -184,7 +184,7 @@ Engine::evaluate(const DomainView& view, Transport* transport, const Requests& r
     {
         const Stopwatch stopwatch(impl_->statistics.seconds_list);
         impl_->refresh_domain(view, transport);
-        edges = &impl_->domain->step(view);
+        edges = &impl_->domain->step(view, transport);
     }
     HaloExchange* halo = impl_->domain->halo();
     impl_->run(

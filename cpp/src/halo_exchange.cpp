@@ -144,7 +144,7 @@ HaloExchange::HaloExchange(
     const std::vector<CrossingEdge>& edges, const std::vector<int64_t>& node_of_atom,
     double certain_radius
 )
-    : transport_(transport), rank_(transport.rank()), n_ranks_(transport.n_ranks()),
+    : transport_(&transport), rank_(transport.rank()), n_ranks_(transport.n_ranks()),
       n_remote_(static_cast<int64_t>(remote_atoms.size())), remote_counts_(n_ranks_, 0),
       sent_counts_(n_ranks_, 0), crossing_counts_(n_ranks_, 0), live_counts_(n_ranks_, 0) {
     const Stopwatch stopwatch(seconds_);
@@ -152,7 +152,7 @@ HaloExchange::HaloExchange(
         ++remote_counts_[atom.rank];
     }
     match(
-        edges, node_of_atom, transport_.all_to_all(requests(remote_atoms, edges)), certain_radius
+        edges, node_of_atom, transport_->all_to_all(requests(remote_atoms, edges)), certain_radius
     );
     handle_ = enter(this);
 }
@@ -254,7 +254,7 @@ void HaloExchange::match(
         bytes_sent_ += static_cast<int64_t>(answers[peer].size());
     }
 
-    const std::vector<Bytes> replies = transport_.all_to_all(answers);
+    const std::vector<Bytes> replies = transport_->all_to_all(answers);
     std::vector<size_t> next(n_ranks_, 0);
     for (const CrossingEdge& edge : edges) {
         const int peer = edge.neighbor.rank;
@@ -281,7 +281,10 @@ void HaloExchange::match(
     }
 }
 
-void HaloExchange::begin_step(const std::vector<int64_t>& step_of_raw_edge) {
+void HaloExchange::begin_step(
+    const std::vector<int64_t>& step_of_raw_edge, Transport& transport
+) {
+    transport_ = &transport;
     bytes_sent_ = 0;
     seconds_ = 0.0;
     crossing_steps_.clear();
@@ -351,7 +354,7 @@ void HaloExchange::swap(
         in += n_in;
     }
     bytes_sent_ += total(out_counts) * row_bytes;
-    transport_.exchange(send, receive);
+    transport_->exchange(send, receive);
 }
 
 } // namespace petmad

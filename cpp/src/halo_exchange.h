@@ -63,8 +63,9 @@ public:
     /// Kept edges with a partner elsewhere, rank by rank; set by select_live.
     const std::vector<int64_t>& live_edges() const { return live_edges_; }
 
-    /// Which raw edge is which edge of this step (-1: beyond the cutoff).
-    void begin_step(const std::vector<int64_t>& step_of_raw_edge);
+    /// Which raw edge is which edge of this step (-1: beyond the cutoff), and what carries its
+    /// messages.
+    void begin_step(const std::vector<int64_t>& step_of_raw_edge, Transport& transport);
 
     /// Collective: sets `is_live` of each crossing step edge to 1 if both its ends keep it, else 0.
     void agree(const bool* keep, char* is_live);
@@ -94,7 +95,7 @@ private:
         int64_t row_bytes
     );
 
-    Transport& transport_;
+    Transport* transport_;
     int rank_ = 0;
     int n_ranks_ = 1;
     int64_t handle_ = 0;

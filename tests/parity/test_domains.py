@@ -1,0 +1,437 @@
+"""Domains of one process, joined by threads: their sum is the answer of one domain.
+
+The decompositions are made by hand: atoms are dealt to ranks, every image within reach becomes
+a ghost that names its owner. Neither LAMMPS nor MPI takes part.
+"""
+
+import threading
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+
+from petmad._engine import Engine
+from petmad.export import export_model
+from petmad.model import PETConfig, Potential
+
+
+# Relative to the largest value. float64 sums in another order; measured 1e-14.
+TOLERANCE = 1e-10
+CUTOFF = 4.0
+
+
+class Ranks:
+    """The meeting point of the ranks; a rank that fails lets the others fail too."""
+
+    def __init__(self, n_ranks):
+        self.n_ranks = n_ranks
+        self.barrier = threading.Barrier(n_ranks, timeout=60)
+        self.board = {}
+
+    def post(self, rank, messages):
+        """Everybody's messages, once everybody has posted."""
+        self.board[rank] = messages
+        self.barrier.wait()
+        board = dict(self.board)
+        self.barrier.wait()
+        return board
+
+
+class ThreadTransport:
+    """Transport of one rank; counts its messages."""
+
+    def __init__(self, ranks, rank):
+        self.ranks = ranks
+        self.rank = rank
+        self.n_ranks = ranks.n_ranks
+        self.n_exchanges = 0
+
+    def all_to_all(self, outgoing):
+        board = self.ranks.post(self.rank, outgoing)
+        return [board[peer][self.rank] for peer in range(self.n_ranks)]
+
+    def exchange(self, outgoing, expected):
+        self.n_exchanges += 1
+        board = self.ranks.post(self.rank, outgoing)
+        incoming = {peer: board[peer][self.rank] for peer in expected}
+        assert {p: len(m) for p, m in incoming.items()} == expected
+        return incoming
+
+
+class Domain(NamedTuple):
+    """What one rank holds."""
+
+    owned: np.ndarray
+    positions: np.ndarray
+    species: np.ndarray
+    ghost_ranks: np.ndarray
+    ghost_owners: np.ndarray
+    ghost_atoms: np.ndarray
+
+
+class Structure(NamedTuple):
+    """A periodic system."""
+
+    positions: np.ndarray
+    species: np.ndarray
+    cell: np.ndarray
+    pbc: np.ndarray
+
+
+def images(structure, reach):
+    """All lattice translations [n, 3] that could bring an atom within reach."""
+    reciprocal = np.linalg.inv(structure.cell).T
+    counts = np.ceil(reach * np.linalg.norm(reciprocal, axis=1)).astype(int) + 1
+    counts = np.where(structure.pbc, counts, 0)
+    ranges = [np.arange(-n, n + 1) for n in counts]
+    shifts = np.stack(np.meshgrid(*ranges, indexing="ij"), axis=-1).reshape(-1, 3)
+    return shifts @ structure.cell
+
+
+def decompose(structure, rank_of_atom, n_ranks, reach):
+    """Domains with every image within reach of an owned atom as a ghost."""
+    index_on_rank = np.zeros(len(rank_of_atom), dtype=np.int32)
+    for rank in range(n_ranks):
+        mine = rank_of_atom == rank
+        index_on_rank[mine] = np.arange(mine.sum())
+    domains = []
+    for rank in range(n_ranks):
+        owned = np.flatnonzero(rank_of_atom == rank)
+        here = structure.positions[owned]
+        atoms, places = [], []
+        for translation in images(structure, reach):
+            moved = structure.positions + translation
+            if len(owned) == 0:
+                continue
+            distances = np.linalg.norm(moved[:, None] - here[None], axis=2).min(axis=1)
+            is_ghost = distances <= reach
+            if not translation.any():
+                is_ghost &= rank_of_atom != rank
+            atoms.append(np.flatnonzero(is_ghost))
+            places.append(moved[is_ghost])
+        ghosts = np.concatenate([np.zeros(0, dtype=int), *atoms])
+        places = np.concatenate([np.zeros((0, 3)), *places])
+        domains.append(
+            Domain(
+                owned,
+                np.concatenate([here, places]),
+                structure.species[np.concatenate([owned, ghosts])],
+                rank_of_atom[ghosts].astype(np.int32),
+                index_on_rank[ghosts],
+                ghosts,
+            )
+        )
+    return domains
+
+
+def run_ranks(n_ranks, work):
+    """``work(rank, transport)`` in a thread per rank; the first exception is raised again."""
+    ranks = Ranks(n_ranks)
+    results, errors = [None] * n_ranks, []
+
+    def run(rank):
+        try:
+            results[rank] = work(rank, ThreadTransport(ranks, rank))
+        except Exception as error:
+            errors.append(error)
+            ranks.barrier.abort()
+
+    threads = [threading.Thread(target=run, args=(rank,)) for rank in range(n_ranks)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    causes = [e for e in errors if "BrokenBarrierError" not in str(e)]
+    if errors:
+        raise (causes or errors)[0]
+    return results
+
+
+def assemble(domains, results, n_atoms):
+    """Sums of the ranks' results, ghosts' shares sent home."""
+    total = {
+        "energy": sum(r["energy"] for r in results),
+        "virial": sum(r["virial"] for r in results),
+        "atomic_energies": np.full(n_atoms, np.nan),
+        "forces": np.zeros((n_atoms, 3)),
+        "atomic_virials": np.zeros((n_atoms, 3, 3)),
+    }
+    for domain, result in zip(domains, results, strict=True):
+        atoms = np.concatenate([domain.owned, domain.ghost_atoms])
+        total["atomic_energies"][domain.owned] = result["atomic_energies"]
+        np.add.at(total["forces"], atoms, result["forces"])
+        np.add.at(total["atomic_virials"], atoms, result["atomic_virials"])
+    return total
+
+
+def evaluate_domains(engines, domains, **options):
+    """Results of all ranks."""
+
+    def work(rank, transport):
+        d = domains[rank]
+        return engines[rank].evaluate_domain(
+            d.positions,
+            d.species,
+            len(d.owned),
+            d.ghost_ranks,
+            d.ghost_owners,
+            transport=transport,
+            atomic_virials=True,
+            **options,
+        )
+
+    return run_ranks(len(domains), work)
+
+
+def assert_same(found, wanted):
+    for key, value in wanted.items():
+        scale = np.abs(value).max()
+        np.testing.assert_allclose(
+            found[key], value, rtol=0, atol=TOLERANCE * scale, err_msg=key
+        )
+
+
+MODELS = {
+    "fixed": {},
+    "adaptive_solver": {"num_neighbors_adaptive": 8},
+    "adaptive_grid": {"num_neighbors_adaptive": 6, "adaptive_cutoff_method": "grid"},
+    "residual": {
+        "featurizer_type": "residual",
+        "num_neighbors_adaptive": 8,
+        "d_node": 16,
+        "transformer_type": "PostLN",
+        "normalization": "LayerNorm",
+        "activation": "SiLU",
+    },
+}
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def model(request, tmp_path_factory):
+    torch.manual_seed(7)
+    hypers = {
+        "cutoff": CUTOFF,
+        "d_pet": 16,
+        "d_head": 16,
+        "d_node": 32,
+        "d_feedforward": 16,
+        "num_heads": 2,
+        "num_attention_layers": 1,
+        **MODELS[request.param],
+    }
+    path = tmp_path_factory.mktemp("models") / f"{request.param}.pt"
+    export_model(Potential(PETConfig(**hypers), [1, 8]), path, dtype="float64")
+    return str(path)
+
+
+def water():
+    """Eight molecules in a skewed cell, larger than the cutoff but smaller than two of it."""
+    rng = np.random.default_rng(3)
+    cell = np.array([[6.4, 0.0, 0.0], [0.7, 6.2, 0.0], [-0.4, 0.5, 6.6]])
+    grid = np.stack(np.meshgrid(*[[0.1, 0.6]] * 3, indexing="ij"), axis=-1)
+    oxygens = grid.reshape(-1, 3) @ cell + 0.2 * rng.standard_normal((8, 3))
+    directions = rng.standard_normal((2, 8, 3))
+    directions *= 0.97 / np.linalg.norm(directions, axis=-1, keepdims=True)
+    positions = np.concatenate([oxygens, oxygens + directions[0], oxygens - directions[1]])
+    species = np.repeat(np.array([1, 0, 0], dtype=np.int32), 8)
+    return Structure(positions, species, cell, np.ones(3, dtype=bool))
+
+
+def crystal():
+    """Five atoms in a cell smaller than the cutoff: several images of every pair."""
+    rng = np.random.default_rng(4)
+    cell = np.array([[3.4, 0.0, 0.2], [0.3, 3.7, 0.0], [0.0, -0.4, 4.1]])
+    fractions = np.array(
+        [[0, 0, 0], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5], [0.5, 0.5, 0.6]]
+    )
+    positions = fractions @ cell + 0.1 * rng.standard_normal((5, 3))
+    species = np.array([0, 1, 1, 0, 1], dtype=np.int32)
+    return Structure(positions, species, cell, np.ones(3, dtype=bool))
+
+
+def slab():
+    """Water with vacuum along z, periodic in the plane."""
+    flat = water()
+    cell = flat.cell.copy()
+    cell[2] = [0.0, 0.0, 30.0]
+    return flat._replace(cell=cell, pbc=np.array([True, True, False]))
+
+
+STRUCTURES = {"water": water, "crystal": crystal, "slab": slab}
+
+
+@pytest.fixture(params=STRUCTURES)
+def structure(request):
+    return STRUCTURES[request.param]()
+
+
+def evaluate_whole(engine, structure):
+    return engine.evaluate(*structure, atomic_virials=True)
+
+
+@pytest.mark.parametrize("n_ranks", [1, 2, 3, 4])
+def test_domains_sum_to_the_whole(model, structure, n_ranks):
+    n_atoms = len(structure.species)
+    rank_of_atom = np.random.default_rng(n_ranks).integers(0, n_ranks, n_atoms)
+    if n_ranks == 4:
+        rank_of_atom[rank_of_atom == 2] = 1  # rank 2 owns no atoms
+    domains = decompose(structure, rank_of_atom, n_ranks, CUTOFF)
+    engines = [Engine(model, check_golden=False) for _ in range(n_ranks)]
+    results = evaluate_domains(engines, domains)
+    total = assemble(domains, results, n_atoms)
+    assert_same(total, evaluate_whole(engines[0], structure))
+    if n_ranks > 1:
+        assert sum(e.statistics.n_crossing_edges for e in engines) > 0
+        assert sum(e.statistics.bytes_sent for e in engines) > 0
+
+
+def test_images_need_no_transport(model, structure):
+    rank_of_atom = np.zeros(len(structure.species), dtype=int)
+    (domain,) = decompose(structure, rank_of_atom, 1, CUTOFF)
+    engine = Engine(model, check_golden=False)
+    result = engine.evaluate_domain(
+        domain.positions,
+        domain.species,
+        len(domain.owned),
+        domain.ghost_ranks,
+        domain.ghost_owners,
+        atomic_virials=True,
+    )
+    total = assemble([domain], [result], len(structure.species))
+    assert_same(total, evaluate_whole(engine, structure))
+
+
+def test_list_with_skin_is_reused_while_atoms_move(model, structure):
+    skin = 0.8
+    rank_of_atom = np.arange(len(structure.species)) % 2
+    domains = decompose(structure, rank_of_atom, 2, CUTOFF + skin)
+    engines = [Engine(model, check_golden=False) for _ in range(2)]
+    evaluate_domains(engines, domains, skin=skin)
+    rng = np.random.default_rng(11)
+    steps = rng.uniform(-0.2, 0.2, structure.positions.shape)
+    moved = structure._replace(positions=structure.positions + steps)
+    moved_domains = [
+        d._replace(positions=d.positions + steps[np.concatenate([d.owned, d.ghost_atoms])])
+        for d in domains
+    ]
+    results = evaluate_domains(engines, moved_domains, skin=skin, atoms_changed=False)
+    assert [e.statistics.n_list_builds for e in engines] == [1, 1]
+    total = assemble(domains, results, len(structure.species))
+    assert_same(total, evaluate_whole(engines[0], moved))
+
+
+def test_atoms_without_species_take_no_part(model, structure):
+    is_in = np.ones(len(structure.species), dtype=bool)
+    is_in[::4] = False
+    rank_of_atom = np.arange(len(is_in)) % 2
+    marked = structure._replace(species=np.where(is_in, structure.species, -1))
+    domains = decompose(marked, rank_of_atom, 2, CUTOFF)
+    engines = [Engine(model, check_golden=False) for _ in range(2)]
+    total = assemble(domains, evaluate_domains(engines, domains), len(is_in))
+    only = structure._replace(
+        positions=structure.positions[is_in], species=structure.species[is_in]
+    )
+    wanted = evaluate_whole(engines[0], only)
+    assert total["energy"] == pytest.approx(wanted["energy"], rel=TOLERANCE)
+    for key in ("atomic_energies", "forces", "atomic_virials"):
+        scale = np.abs(wanted[key]).max()
+        np.testing.assert_allclose(
+            total[key][is_in], wanted[key], rtol=0, atol=TOLERANCE * scale
+        )
+        assert not total[key][~is_in].any()
+
+
+def test_all_ranks_exchange_equally_often(model):
+    structure = crystal()
+    rank_of_atom = np.array([0, 0, 0, 2, 2])  # rank 1 is empty
+    domains = decompose(structure, rank_of_atom, 3, CUTOFF)
+    counts = {}
+
+    def work(rank, transport):
+        d = domains[rank]
+        Engine(model, check_golden=False).evaluate_domain(
+            d.positions,
+            d.species,
+            len(d.owned),
+            d.ghost_ranks,
+            d.ghost_owners,
+            transport=transport,
+        )
+        counts[rank] = transport.n_exchanges
+
+    run_ranks(3, work)
+    assert counts[0] > 2
+    assert counts[0] == counts[1] == counts[2]
+
+
+def without_a_near_ghost(domain, owner_rank):
+    """The domain without the ghost of that rank which is nearest to an owned atom."""
+    n_owned = len(domain.owned)
+    places = domain.positions[n_owned:]
+    distances = np.linalg.norm(
+        places[:, None] - domain.positions[None, :n_owned], axis=2
+    ).min(axis=1)
+    distances[domain.ghost_ranks != owner_rank] = np.inf
+    nearest = int(np.argmin(distances))
+    keep = np.arange(len(places)) != nearest
+    rows = np.concatenate([np.ones(n_owned, dtype=bool), keep])
+    return domain._replace(
+        positions=domain.positions[rows],
+        species=domain.species[rows],
+        ghost_ranks=domain.ghost_ranks[keep],
+        ghost_owners=domain.ghost_owners[keep],
+        ghost_atoms=domain.ghost_atoms[keep],
+    )
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_missing_partner_on_another_rank_is_an_error(model, rank):
+    domains = decompose(water(), np.arange(24) % 2, 2, CUTOFF)
+    domains[rank] = without_a_near_ghost(domains[rank], 1 - rank)
+    engines = [Engine(model, check_golden=False) for _ in range(2)]
+    with pytest.raises(ValueError, match=r"edge without partner: rank \d sees its atom \d+"):
+        evaluate_domains(engines, domains)
+
+
+def test_missing_image_is_an_error(model):
+    (domain,) = decompose(water(), np.zeros(24, dtype=int), 1, CUTOFF)
+    broken = without_a_near_ghost(domain, 0)
+    engine = Engine(model, check_golden=False)
+    with pytest.raises(ValueError, match="edge without partner: atom .* sees an image"):
+        evaluate_domains([engine], [broken])
+
+
+def test_wrong_owner_is_an_error(model):
+    domains = decompose(water(), np.arange(24) % 2, 2, CUTOFF)
+    owners = domains[0].ghost_owners.copy()
+    owners[domains[0].ghost_ranks == 1] = 99
+    domains[0] = domains[0]._replace(ghost_owners=owners)
+    engines = [Engine(model, check_golden=False) for _ in range(2)]
+    with pytest.raises(ValueError, match="holds a ghost of atom 99 of rank 1, which owns 12"):
+        evaluate_domains(engines, domains)
+
+
+def test_ghosts_of_unreachable_ranks_are_an_error(model):
+    domains = decompose(water(), np.arange(24) % 2, 2, CUTOFF)
+    d = domains[0]
+    engine = Engine(model, check_golden=False)
+    with pytest.raises(ValueError, match="owned by rank 1 but there are 1 ranks"):
+        engine.evaluate_domain(
+            d.positions, d.species, len(d.owned), d.ghost_ranks, d.ghost_owners
+        )
+
+
+def test_changed_counts_need_a_new_list(model):
+    (domain,) = decompose(crystal(), np.zeros(5, dtype=int), 1, CUTOFF)
+    engine = Engine(model, check_golden=False)
+    evaluate_domains([engine], [domain])
+    with pytest.raises(ValueError, match="set `atoms_changed`"):
+        engine.evaluate_domain(
+            domain.positions[:-1],
+            domain.species[:-1],
+            len(domain.owned),
+            domain.ghost_ranks[:-1],
+            domain.ghost_owners[:-1],
+            atoms_changed=False,
+        )
