@@ -10,9 +10,10 @@ import pathlib
 
 import pytest
 import torch
+from resources import REPOSITORY, skip_or_fail
 
 
-REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
+pytest_plugins = ["lammps_fixtures"]
 
 
 def pytest_configure(config):
@@ -31,13 +32,6 @@ def pytest_collection_modifyitems(config, items):
             items=[item for item in items if "oracle" in item.keywords]
         )
         items[:] = chosen
-
-
-def skip_or_fail(what: str, reason: str) -> None:
-    """Skip for a missing resource, or fail where ``PETMAD_REQUIRE_<what>`` is 1."""
-    if os.environ.get(f"PETMAD_REQUIRE_{what}") == "1":
-        pytest.fail(f"PETMAD_REQUIRE_{what}=1, but {reason}")
-    pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")

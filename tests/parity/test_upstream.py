@@ -13,7 +13,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import REPOSITORY
+from resources import REPOSITORY
 from graphs import answer_graph, make_graph
 from structures import Structure
 from upstream_names import named_parameters, set_seeded_weights

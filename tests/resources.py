@@ -1,0 +1,16 @@
+"""Where things are, and what to do when they are not there."""
+
+import os
+import pathlib
+
+import pytest
+
+
+REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
+
+
+def skip_or_fail(what: str, reason: str) -> None:
+    """Skip for a missing resource, or fail where ``PETMAD_REQUIRE_<what>`` is 1."""
+    if os.environ.get(f"PETMAD_REQUIRE_{what}") == "1":
+        pytest.fail(f"PETMAD_REQUIRE_{what}=1, but {reason}")
+    pytest.skip(reason)
