@@ -1,7 +1,7 @@
 """ASE calculator over the C++ engine: the same code path as LAMMPS, one rank."""
 
 import os
-from typing import Any, ClassVar, Optional, Union
+from typing import Any, ClassVar
 
 import numpy as np
 from ase.calculators.calculator import Calculator, all_changes
@@ -14,12 +14,13 @@ class PETMADCalculator(Calculator):
     """Energies, forces and stresses of an exported model for ASE.
 
     Results: ``energy`` and ``free_energy`` [eV], ``energies`` [n_atoms] eV, ``forces``
-    [n_atoms, 3] eV/Å, ``stress`` [6] eV/Å³ (Voigt xx yy zz yz xz xy, positive in tension) and
-    ``stresses`` [n_atoms, 6], whose sum is the stress; both for fully periodic cells only.
+    [n_atoms, 3] eV/Å, ``stress`` [6] eV/Å³ (Voigt xx yy zz yz xz xy, positive in
+    tension) and ``stresses`` [n_atoms, 6], whose sum is the stress; both for fully
+    periodic cells only.
 
-    Total charge and spin multiplicity are read from ``atoms.info["charge"]`` and
-    ``atoms.info["spin_multiplicity"]`` (or ``"spin"``), both 2S + 1, by models conditioned on
-    them.
+    Models conditioned on total charge and spin multiplicity read them from
+    ``atoms.info["charge"]`` and ``atoms.info["spin_multiplicity"]`` (or ``"spin"``, both
+    2S + 1).
 
     Args:
         model: path of a file written by ``petmad export``.
@@ -42,7 +43,7 @@ class PETMADCalculator(Calculator):
 
     def __init__(
         self,
-        model: Union[str, os.PathLike],
+        model: str | os.PathLike,
         device: str = "cpu",
         n_threads: int = 0,
         check: bool = True,
@@ -56,8 +57,8 @@ class PETMADCalculator(Calculator):
 
     def calculate(
         self,
-        atoms: Optional[Any] = None,
-        properties: Optional[list[str]] = None,
+        atoms: Any | None = None,
+        properties: list[str] | None = None,
         system_changes: list[str] = all_changes,
     ) -> None:
         """Evaluate ``atoms``; called by ASE."""
@@ -67,8 +68,8 @@ class PETMADCalculator(Calculator):
         if (species < 0).any():
             missing = sorted({atoms.symbols[i] for i in np.flatnonzero(species < 0)})
             raise ValueError(
-                f"the model {self.engine.info.name} lacks the elements {missing}; it knows "
-                f"atomic numbers {list(self.engine.info.atomic_numbers)}"
+                f"the model {self.engine.info.name} lacks the elements {missing}; it "
+                f"knows atomic numbers {list(self.engine.info.atomic_numbers)}"
             )
         info = atoms.info
         results = self.engine.evaluate(

@@ -15,7 +15,7 @@ def train(arguments: argparse.Namespace) -> None:
     if arguments.output is not None:
         options.output = arguments.output
     best = run(options, resume=arguments.resume)
-    print(f"best model: {best}\nexport it with: petmad export {best} -o model.pt")  # noqa: T201
+    print(f"best model: {best}\nexport it with: petmad export {best} -o model.pt")
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
@@ -26,7 +26,63 @@ def evaluate(arguments: argparse.Namespace) -> None:
 
     keys = LabelKeys(arguments.energy_key, arguments.forces_key, arguments.stress_key)
     errors = run(load_predictor(arguments.model), arguments.file, keys)
-    print(format_errors(errors))  # noqa: T201
+    print(format_errors(errors))
+
+
+def export(arguments: argparse.Namespace) -> None:
+    """``petmad export``."""
+    from petmad.export import export_model
+    from petmad.training.checkpoint import load_potential
+
+    potential, provenance = load_potential(arguments.checkpoint)
+    metadata = export_model(
+        potential, arguments.output, arguments.dtype, arguments.name, provenance
+    )
+    print(
+        f"wrote {arguments.output}: {metadata['name']}, {metadata['dtype']}, "
+        f"{metadata['n_parameters']} parameters, "
+        f"weights {metadata['weights_hash'][:12]}"
+    )
+
+
+def info(arguments: argparse.Namespace) -> None:
+    """``petmad info``."""
+    from petmad.model_file import format_metadata, read_metadata
+
+    print(format_metadata(read_metadata(arguments.model)))
+    if arguments.check:
+        from petmad._engine import Engine
+
+        deviation = Engine(arguments.model, check_golden=False).check_golden()
+        print(f"golden structures: reproduced, largest deviation {deviation:.1e}")
+
+
+def demo(arguments: argparse.Namespace) -> None:
+    """``petmad demo``."""
+    from pathlib import Path
+
+    from petmad.demo.run import DemoOptions, run_demo
+
+    run_demo(
+        DemoOptions(
+            Path(arguments.output),
+            arguments.ranks,
+            arguments.nvt_steps,
+            arguments.nve_steps,
+            None if arguments.model is None else Path(arguments.model),
+        )
+    )
+
+
+def lammps(arguments: argparse.Namespace) -> None:
+    """``petmad lammps``."""
+    from petmad.lammps import plugin_file
+
+    file = plugin_file()
+    print(
+        f"plugin load {file}\n"
+        f"# or, for every start of LAMMPS: export LAMMPS_PLUGIN_PATH={file.parent}"
+    )
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -38,6 +94,10 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_train(commands)
     _add_evaluate(commands)
+    _add_export(commands)
+    _add_info(commands)
+    _add_demo(commands)
+    _add_lammps(commands)
     return parser
 
 
@@ -66,6 +126,43 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
     command.set_defaults(run=evaluate)
 
 
+def _add_export(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser("export", help="write a model file from a checkpoint")
+    command.add_argument("checkpoint", help="best.ckpt or last.ckpt of a training")
+    command.add_argument("-o", "--output", default="model.pt", help="file to write")
+    command.add_argument(
+        "--dtype", default="float32", help="of the network: float32 or float64"
+    )
+    command.add_argument("--name", help="shown in logs; default: the file's name")
+    command.set_defaults(run=export)
+
+
+def _add_info(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser("info", help="print what a model file says of itself")
+    command.add_argument("model", help="file written by `petmad export`")
+    command.add_argument(
+        "--check", action="store_true", help="evaluate its golden structures here"
+    )
+    command.set_defaults(run=info)
+
+
+def _add_demo(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser("demo", help="run water in LAMMPS on 2 ranks")
+    command.add_argument("--output", default="petmad-demo", help="folder of results")
+    command.add_argument("--ranks", type=int, default=2, help="MPI ranks")
+    command.add_argument("--nvt-steps", type=int, default=800, help="with thermostat")
+    command.add_argument("--nve-steps", type=int, default=1200, help="without")
+    command.add_argument("--model", help="exported model of O and H to use instead")
+    command.set_defaults(run=demo)
+
+
+def _add_lammps(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser(
+        "lammps", help="print how any LAMMPS loads the plugin"
+    )
+    command.set_defaults(run=lammps)
+
+
 def _version() -> str:
     import petmad
 
@@ -79,8 +176,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("petmad").setLevel(logging.INFO)
     try:
         parsed.run(parsed)
-    except ValueError as error:
-        print(f"petmad: error: {error}", file=sys.stderr)  # noqa: T201
+    except (ValueError, RuntimeError, FileNotFoundError) as error:
+        print(f"petmad: error: {error}", file=sys.stderr)
         return 1
     return 0
 

