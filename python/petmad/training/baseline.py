@@ -7,8 +7,9 @@ import torch
 from petmad.data import Sample
 
 
-RIDGE = 1e-14
-"""Ridge of the least squares, in units of the mean diagonal; makes absent species 0."""
+RANK_TOLERANCE = 1e-10
+"""Singular values of the composition matrix below this, relative, count as zero. The least
+squares of smallest norm is the limit of upstream's small ridge, without its rounding."""
 
 
 def fit_composition(samples: Sequence[Sample], n_species: int) -> torch.Tensor:
@@ -29,10 +30,8 @@ def fit_composition(samples: Sequence[Sample], n_species: int) -> torch.Tensor:
         ]
     )
     energies = torch.stack([s.energy for s in samples])
-    normal = counts.T @ counts
-    ridge = RIDGE * normal.diagonal().mean() * torch.eye(n_species, dtype=torch.float64)
     return torch.linalg.lstsq(
-        normal + ridge, (counts.T @ energies)[:, None], driver="gelsd"
+        counts, energies[:, None], rcond=RANK_TOLERANCE, driver="gelsd"
     ).solution[:, 0]
 
 

@@ -42,9 +42,9 @@ class Errors:
             ).to(self.sums)
 
     def compute(self) -> dict[str, float]:
-        """Errors ``<name>_mae`` and ``<name>_rmse`` where known, and products.
+        """``<name>_mae`` and ``<name>_rmse`` of what is known, and products.
 
-        The products over energy and forces, ``mae_prod`` and ``rmse_prod``, rank models.
+        Products over energy and forces, ``mae_prod`` and ``rmse_prod``, rank models.
         """
         results: dict[str, float] = {}
         for name, (count, absolute, squared) in zip(

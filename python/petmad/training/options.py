@@ -80,8 +80,8 @@ class TrainingOptions(_Section):
     """Largest norm of the parameters' gradient; 0 turns clipping off."""
     energy_scale: Literal["energy", "forces"] | pydantic.PositiveFloat = "energy"
     """Scale [eV] of what the network predicts: ``energy``, the spread of energies per
-    atom; ``forces``, the root mean square of force components times 1 Å (better where all
-    structures have nearly the same energy); or a number."""
+    atom; ``forces``, the root mean square of force components times 1 Å (better where
+    all structures have nearly the same energy); or a number."""
     embedding_gain: pydantic.PositiveFloat = 4.0
     """Factor of the initial weights that embed edge vectors. With 1, the usual one, the
     network starts so smooth that forces stay unlearned for long: after 300 steps on

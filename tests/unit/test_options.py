@@ -1,0 +1,115 @@
+"""Options of a training: defaults, types, and messages that name the right option."""
+
+import pydantic
+import pytest
+
+from petmad.model import PETConfig
+from petmad.training.options import Options, load_options, parse_options
+
+
+DATA = {"train": "train.xyz"}
+
+
+def test_defaults_are_those_of_the_model():
+    options = parse_options({"data": DATA})
+    assert isinstance(options.model, PETConfig)
+    assert options.model.to_dict() == PETConfig().to_dict()
+    assert options.training.batch_size == 16
+    assert options.training.loss.forces.kind == "mse"
+
+
+def test_values_arrive():
+    options = parse_options(
+        {
+            "model": {"d_pet": 32, "num_neighbors_adaptive": 8, "cutoff": 5},
+            "data": {"train": ["a.xyz", "b.xyz"]},
+            "training": {"learning_rate": "1e-3", "energy_scale": 0.5},
+        }
+    )
+    assert options.model.d_pet == 32
+    assert options.model.cutoff == 5.0
+    assert options.data.train == ["a.xyz", "b.xyz"]
+    assert options.training.learning_rate == 1e-3
+    assert options.training.energy_scale == 0.5
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"training": {"epoch": 3}},
+            r"unknown option `training.epoch`; did you mean `training.epochs`\?",
+        ),
+        (
+            {"model": {"d_pett": 3}},
+            r"unknown option `model.d_pett`; did you mean `model.d_pet`\?",
+        ),
+        (
+            {"training": {"d_pet": 3}},
+            r"unknown option `training.d_pet`; did you mean `model.d_pet`\?",
+        ),
+        (
+            {"trainning": {}},
+            r"unknown option `trainning`; did you mean `training`\?",
+        ),
+        (
+            {"training": {"loss": {"force": {}}}},
+            r"unknown option `training.loss.force`; did you mean `training.loss.forces`",
+        ),
+        (
+            {"training": {"xyzzy": 1}},
+            r"unknown option `training.xyzzy`; training knows epochs, batch_size",
+        ),
+        ({"training": {"epochs": 0}}, r"`training.epochs`: .*greater .*got 0"),
+        ({"training": {"epochs": "many"}}, r"`training.epochs`: .*integer.*'many'"),
+        ({"training": {"loss": {"energy": {"kind": "l4"}}}}, r"energy.kind`: .*'mae'"),
+        ({"model": {"d_pet": 30}}, r"`model`: `num_heads` must divide `d_pet`"),
+        ({"model": {"activation": "ReLU"}}, r"`activation` must be one of SwiGLU"),
+    ],
+)
+def test_mistakes_are_explained(values, message):
+    with pytest.raises(ValueError, match=message):
+        parse_options({"data": DATA, **values})
+
+
+def test_missing_training_file():
+    with pytest.raises(ValueError, match="option `data.train` is missing; add it"):
+        parse_options({"data": {}})
+
+
+def test_every_mistake_is_listed():
+    with pytest.raises(ValueError, match=r"(?s)batchsize.*learnin_rate") as caught:
+        parse_options({"data": DATA, "training": {"batchsize": 1, "learnin_rate": 1}})
+    assert "did you mean `training.batch_size`?" in str(caught.value)
+    assert "did you mean `training.learning_rate`?" in str(caught.value)
+
+
+def test_options_survive_a_file(tmp_path):
+    options = parse_options({"data": DATA, "model": {"d_pet": 64}})
+    path = tmp_path / "options.yaml"
+    import yaml
+
+    path.write_text(yaml.safe_dump(options.to_dict()))
+    assert load_options(path).to_dict() == options.to_dict()
+
+
+def test_bad_files(tmp_path):
+    with pytest.raises(ValueError, match="no such options file"):
+        load_options(tmp_path / "absent.yaml")
+    (tmp_path / "a.yaml").write_text("a: [")
+    with pytest.raises(ValueError, match="not valid YAML"):
+        load_options(tmp_path / "a.yaml")
+    (tmp_path / "b.yaml").write_text("- 1")
+    with pytest.raises(ValueError, match="must be a YAML mapping of model, data"):
+        load_options(tmp_path / "b.yaml")
+
+
+def test_every_option_is_described():
+    def check(section):
+        for name, field in section.model_fields.items():
+            assert field.description, f"{section.__name__}.{name}"
+            kind = field.annotation
+            if isinstance(kind, type) and issubclass(kind, pydantic.BaseModel):
+                check(kind)
+
+    check(Options)

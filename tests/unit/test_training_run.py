@@ -1,0 +1,197 @@
+"""Whole trainings on toy data: they learn, they resume exactly, they refuse bad input."""
+
+import csv
+import json
+import pathlib
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from toy_data import options as toy_options
+
+from petmad.training import checkpoint
+from petmad.training.evaluation import evaluate, load_predictor
+from petmad.training.options import parse_options
+from petmad.training.trainer import train
+
+
+KILLED = """
+import json, os, signal, sys
+from petmad.training.module import TrainingModule
+from petmad.training.options import parse_options
+from petmad.training.trainer import train
+
+step = TrainingModule.training_step
+
+def dying_step(self, batch, batch_idx):
+    if self.global_step == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(self, batch, batch_idx)
+
+TrainingModule.training_step = dying_step
+train(parse_options(json.loads(sys.argv[1])))
+"""
+
+
+def weights(path):
+    return torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+
+
+def assert_equal_weights(first, second):
+    a, b = weights(first), weights(second)
+    assert a.keys() == b.keys()
+    for name in a:
+        assert torch.equal(a[name], b[name]), name
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A training of 3 epochs of 6 steps that nobody interrupted."""
+    folder = tmp_path_factory.mktemp("whole")
+    values = toy_options(folder)
+    train(parse_options(values))
+    return values
+
+
+def test_it_learns(finished):
+    log = pathlib.Path(finished["output"]) / "csv" / "version_0" / "metrics.csv"
+    rows = list(csv.DictReader(log.read_text().splitlines()))
+    forces = [float(r["valid/forces_rmse"]) for r in rows if r["valid/forces_rmse"]]
+    assert len(forces) == 3
+    assert forces[-1] < forces[0]
+
+
+def test_it_leaves_logs_and_options(finished):
+    folder = pathlib.Path(finished["output"])
+    assert list(folder.glob("tensorboard/version_0/events.*"))
+    assert (folder / "options.yaml").is_file()
+
+
+def test_checkpoint_tells_where_it_comes_from(finished):
+    _, provenance = checkpoint.load_potential(f"{finished['output']}/best.ckpt")
+    assert provenance["seed"] == 0
+    assert set(provenance["data_sha256"]) == {
+        finished["data"]["train"],
+        finished["data"]["valid"],
+    }
+    assert provenance["options"]["model"]["d_pet"] == 8
+    json.dumps(provenance)
+
+
+def test_evaluation_agrees_with_validation(finished):
+    path = f"{finished['output']}/best.ckpt"
+    errors = evaluate(load_predictor(path), finished["data"]["valid"])
+    _, provenance = checkpoint.load_potential(path)
+    for name, value in provenance["validation"].items():
+        if name != "loss":
+            assert errors[name] == pytest.approx(value, rel=1e-4), name
+
+
+def test_seed_repeats_and_matters(finished, tmp_path):
+    for name, training in [("same", {}), ("other", {"seed": 1})]:
+        values = {**finished, "output": str(tmp_path / name)}
+        values["training"] = {**finished["training"], **training}
+        train(parse_options(values))
+    assert_equal_weights(f"{finished['output']}/last.ckpt", tmp_path / "same/last.ckpt")
+    with pytest.raises(AssertionError):
+        assert_equal_weights(tmp_path / "same/last.ckpt", tmp_path / "other/last.ckpt")
+
+
+# Of 18 steps in epochs of 6, with last.ckpt at every 4th inside an epoch and after each:
+# killed at 5 resumes from 4 (inside an epoch), at 7 from 6 (after one), at 11 from 8.
+@pytest.mark.parametrize("step", [5, 7, 11])
+def test_killed_and_resumed_equals_uninterrupted(finished, tmp_path, step):
+    values = {**finished, "output": str(tmp_path / "run")}
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, json.dumps(values), str(step)],
+        capture_output=True,
+        timeout=200,
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    last = tmp_path / "run" / "last.ckpt"
+    saved = torch.load(last, map_location="cpu", weights_only=True)["global_step"]
+    assert saved == {5: 4, 7: 6, 11: 8}[step]
+    train(parse_options(values), resume=last)
+    assert_equal_weights(f"{finished['output']}/last.ckpt", last)
+    for name in ("state_dict", "provenance"):
+        a = checkpoint.read(f"{finished['output']}/best.ckpt")[name]
+        b = checkpoint.read(tmp_path / "run" / "best.ckpt")[name]
+        if name == "provenance":
+            assert a["validation"] == b["validation"]
+        else:
+            assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_resume_refuses_other_options(finished, tmp_path):
+    values = {**finished, "output": str(tmp_path)}
+    values["training"] = {**finished["training"], "learning_rate": 5e-4}
+    last = f"{finished['output']}/last.ckpt"
+    with pytest.raises(ValueError, match=r"its `learning_rate` is 0.001, the options"):
+        train(parse_options(values), resume=last)
+    best = f"{finished['output']}/best.ckpt"
+    with pytest.raises(ValueError, match=r"no state of its training; resume from last"):
+        train(parse_options(finished), resume=best)
+
+
+def test_float64_and_huber_and_stress(tmp_path):
+    values = toy_options(
+        tmp_path,
+        dtype="float64",
+        epochs=1,
+        weight_decay=1e-3,
+        energy_scale="forces",
+        loss={"forces": {"kind": "huber", "delta": 0.1}, "stress": {"weight": 0.1}},
+    )
+    best = train(parse_options(values))
+    potential, _ = checkpoint.load_potential(best)
+    assert next(potential.network.parameters()).dtype == torch.float64
+
+
+def test_split_of_one_file(tmp_path):
+    values = toy_options(tmp_path, epochs=1)
+    values["data"] = {"train": values["data"]["train"], "valid_fraction": 0.3}
+    train(parse_options(values))
+    values["data"]["valid_fraction"] = 0.001
+    with pytest.raises(
+        ValueError, match=r"leaves 13 for training and 0 for validation"
+    ):
+        train(parse_options(values))
+
+
+def test_validation_with_an_unknown_element(tmp_path):
+    values = toy_options(tmp_path)
+    values["data"]["atomic_numbers"] = [79]
+    with pytest.raises(ValueError, match=r"train.xyz, frame \d+ has Cu, unknown"):
+        train(parse_options(values))
+
+
+@pytest.mark.slow
+def test_two_processes_agree_with_one(tmp_path):
+    values = toy_options(tmp_path, n_frames=12, epochs=2, batch_size=4, dtype="float64")
+    train(parse_options(values))
+    both = {**values, "output": str(tmp_path / "both")}
+    both["training"] = {**values["training"], "batch_size": 2, "devices": 2}
+    script = (
+        "import json, sys\n"
+        "from petmad.training.options import parse_options\n"
+        "from petmad.training.trainer import train\n"
+        "train(parse_options(json.loads(sys.argv[1])))\n"
+    )
+    (tmp_path / "run.py").write_text(script)
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "run.py"), json.dumps(both)],
+        capture_output=True,
+        timeout=280,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    one, two = (
+        weights(f"{values['output']}/last.ckpt"),
+        weights(f"{both['output']}/last.ckpt"),
+    )
+    # The mean of two means of equal size, added in another order.
+    for name in one:
+        torch.testing.assert_close(one[name], two[name], atol=1e-9, rtol=1e-9)
