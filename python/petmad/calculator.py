@@ -19,8 +19,8 @@ class PETMADCalculator(Calculator):
     periodic cells only.
 
     Models conditioned on total charge and spin multiplicity read them from
-    ``atoms.info["charge"]`` and ``atoms.info["spin_multiplicity"]`` (or ``"spin"``, both
-    2S + 1).
+    ``atoms.info["charge"]`` and ``atoms.info["spin_multiplicity"]`` (or ``"spin"``,
+    both 2S + 1).
 
     Args:
         model: path of a file written by ``petmad export``.
@@ -55,6 +55,13 @@ class PETMADCalculator(Calculator):
         for index, number in enumerate(self.engine.info.atomic_numbers):
             self._species[number] = index
 
+    def check_state(self, atoms: Any, tol: float = 1e-15) -> list[str]:
+        """What changed since the last calculation, charge and spin included."""
+        changes = super().check_state(atoms, tol)
+        if self.atoms is not None and _state(self.atoms) != _state(atoms):
+            changes.append("info")
+        return changes
+
     def calculate(
         self,
         atoms: Any | None = None,
@@ -71,14 +78,14 @@ class PETMADCalculator(Calculator):
                 f"the model {self.engine.info.name} lacks the elements {missing}; it "
                 f"knows atomic numbers {list(self.engine.info.atomic_numbers)}"
             )
-        info = atoms.info
+        charge, spin_multiplicity = _state(atoms)
         results = self.engine.evaluate(
             np.ascontiguousarray(atoms.positions),
             species,
             np.ascontiguousarray(atoms.cell.array),
             np.ascontiguousarray(atoms.pbc),
-            charge=int(info.get("charge", 0)),
-            spin_multiplicity=int(info.get("spin_multiplicity", info.get("spin", 1))),
+            charge=charge,
+            spin_multiplicity=spin_multiplicity,
             atomic_virials="stresses" in (properties or []),
         )
         self.results = {
@@ -98,3 +105,10 @@ class PETMADCalculator(Calculator):
                 self.results["stresses"] = np.array(
                     [full_3x3_to_voigt_6_stress(-v / volume) for v in virials]
                 )
+
+
+def _state(atoms: Any) -> tuple[int, int]:
+    """Total charge and 2S + 1 of ``atoms``."""
+    info = atoms.info
+    spin = info.get("spin_multiplicity", info.get("spin", 1))
+    return int(info.get("charge", 0)), int(spin)
