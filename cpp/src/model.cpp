@@ -25,13 +25,13 @@ std::string reason(const std::exception& exception) {
     return text;
 }
 
-/// Of a failure inside the model: the last line, which follows the traceback of the script.
-std::string last_line(const std::exception& exception) {
-    std::string text = reason(exception);
-    text = text.substr(text.rfind('\n') + 1);
-    for (const char* prefix : {"builtins.ValueError: ", "builtins.RuntimeError: ", "RuntimeError: "}) {
-        if (text.rfind(prefix, 0) == 0) {
-            return text.substr(std::string(prefix).size());
+/// Of a failure inside the model: what follows the traceback of the script.
+std::string message_of_script(const std::exception& exception) {
+    const std::string text = reason(exception);
+    for (const std::string mark : {"builtins.ValueError: ", "\nRuntimeError: "}) {
+        const size_t at = text.rfind(mark);
+        if (at != std::string::npos) {
+            return text.substr(at + mark.size());
         }
     }
     return text;
@@ -190,7 +190,7 @@ Prediction Model::evaluate(
         }
         return prediction;
     } catch (const std::exception& exception) {
-        throw Error(last_line(exception));
+        throw Error(message_of_script(exception));
     }
 }
 

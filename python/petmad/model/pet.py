@@ -122,16 +122,18 @@ class SystemConditioning(nn.Module):
         Raises:
             ValueError: a charge or multiplicity is outside the range of the model.
         """
-        if bool((charges.abs() > self.max_charge).any()):
+        wrong = charges[charges.abs() > self.max_charge]
+        if wrong.numel() > 0:
             raise ValueError(
                 f"`charge` must be within ±{self.max_charge} for this model, "
-                f"got {charges}"
+                f"got {int(wrong[0])}"
             )
         spins = spin_multiplicities
-        if bool(((spins < 1) | (spins > self.max_spin_multiplicity)).any()):
+        wrong = spins[(spins < 1) | (spins > self.max_spin_multiplicity)]
+        if wrong.numel() > 0:
             raise ValueError(
                 f"`spin` (2S + 1) must be 1 to {self.max_spin_multiplicity} for this "
-                f"model, got {spins}"
+                f"model, got {int(wrong[0])}"
             )
         both = torch.cat(
             [
