@@ -200,7 +200,7 @@ compute w all pressure NULL virial
 thermo_style custom step pe vol c_w[1] c_w[2] c_w[3] c_w[4] c_w[5] c_w[6]
 thermo_modify norm no format float %.17g
 thermo {max(steps, 1)}
-dump out all custom {max(steps, 1)} {name}.dump {columns}
+dump out all custom 1 {name}.dump {columns}
 dump_modify out sort id element {" ".join(ELEMENTS)} format float %.17g first yes
 run {steps}
 print "$(pe:%.17g) $(vol:%.17g) {virial}" file {name}.txt

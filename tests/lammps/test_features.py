@@ -100,7 +100,7 @@ run 2
 delete_atoms random fraction 0.3 yes all NULL 482
 run 2
 create_atoms 3 single 0.4 0.5 0.6
-region box block INF INF INF INF INF INF
+region box block 0.1 6 0.1 6 0.1 6
 fix rain all deposit 2 1 2 123 region box near 1.0
 run 8
 unfix rain
