@@ -237,6 +237,34 @@ def run_lammps(
     return done
 
 
+def hybrid_script(folder, model):
+    """Water for petmad and two carbons for lj/cut; energies and forces go to files.
+
+    Returns:
+        The script and the water alone.
+    """
+    box = water((3, 2, 2))
+    carbons = [[0.1, 0.2, 0.3], [4.7, 3.1, 3.0]]
+    full = Box([*box.symbols, "C", "C"], np.vstack([box.positions, carbons]), box.cell)
+    write_data(folder / "box.data", full)
+    begin = setup_lines(full, "box.data", model).split("pair_style")[0]
+    script = f"""{begin}
+pair_style hybrid/overlay petmad {model} lj/cut 3.0
+pair_coeff * * petmad O H NULL
+pair_coeff * 3 lj/cut 0.01 2.0
+neighbor 0.7 bin
+compute ours all pair petmad
+compute rest all pair lj/cut
+thermo_style custom step pe c_ours c_rest
+thermo_modify format float %.17g norm no
+dump out all custom 1 out.dump id fx fy fz
+dump_modify out sort id format float %.17g
+run 0
+print "$(c_ours:%.17g) $(c_rest:%.17g) $(pe:%.17g)" file parts.txt
+"""
+    return script, box
+
+
 def read_numbers(path):
     """Columns of the last frame of a dump, by name."""
     lines = path.read_text().splitlines()

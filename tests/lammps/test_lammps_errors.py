@@ -1,6 +1,8 @@
 """Bad input ends in one message that names the remedy; LAMMPS survives it in Python."""
 
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -220,6 +222,48 @@ def test_executable_prints_and_stops(models, tmp_path):
     assert done.returncode == 1
     assert "ERROR: pair_style petmad: cannot read the model file" in done.stdout
     assert str(tmp_path) in done.stdout
+
+
+FAKE_LAMMPS = """
+#include <stdio.h>
+int lammps_version(void *lmp) { return 20240829; }
+int lammps_extract_setting(void *lmp, const char *name) { return 8; }
+void lammps_error(void *lmp, int level, const char *text) {
+    printf("%d %s", level, text);
+}
+void register_plugin(void **record, void *lmp) {
+    ((void *(*)(void *)) record[5])(lmp);
+    fflush(stdout);
+}
+"""
+
+
+def test_foreign_lammps_is_named(tmp_path):
+    """The stub inside a LAMMPS of another version and other integer sizes."""
+    from petmad.lammps import plugin_file
+
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler `cc` to make a foreign LAMMPS of")
+    (tmp_path / "fake.c").write_text(FAKE_LAMMPS)
+    command = [compiler, "-shared", "-fPIC", "-o", "fake.so", "fake.c"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    text = f"""
+import ctypes
+fake = ctypes.CDLL("./fake.so", mode=ctypes.RTLD_GLOBAL)
+stub = ctypes.CDLL({str(plugin_file())!r})
+stub.lammpsplugin_init(None, None, fake.register_plugin)
+"""
+    command = [sys.executable, "-c", text]
+    done = subprocess.run(
+        command, cwd=tmp_path, check=True, capture_output=True, text=True
+    )
+    assert done.stdout.startswith(
+        "2 pair_style petmad: the plugin was built for LAMMPS "
+    )
+    assert "20250722 (tagint 32, bigint 64 bit)" in done.stdout
+    assert "but this is LAMMPS 20240829 (tagint 64, bigint 64 bit)" in done.stdout
+    assert "PETMAD_LAMMPS_SOURCE_DIR" in done.stdout
 
 
 def test_foreign_torch_is_named(models, tmp_path):

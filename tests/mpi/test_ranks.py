@@ -5,7 +5,9 @@ import pytest
 from lammps_tools import (
     CASES,
     assert_same,
+    hybrid_script,
     output_lines,
+    read_numbers,
     read_output,
     reference,
     run_lammps,
@@ -104,6 +106,25 @@ fix move all npt temp 300 300 0.05 tri 0 0 0.1
     found = read_output(tmp_path, "npt")
     expected = reference(models["fixed"], box, found["positions"], cell)
     assert_same(found, expected, 1e-10)
+
+
+def test_hybrid_overlay_with_null(models, tmp_path):
+    """Atoms of other styles, owned or ghosts, are not part of the exchange."""
+    found = {}
+    for n_ranks in (1, 4):
+        folder = tmp_path / str(n_ranks)
+        folder.mkdir()
+        script, box = hybrid_script(folder, models["adaptive"])
+        run_lammps(script, folder, n_ranks=n_ranks)
+        columns = read_numbers(folder / "out.dump")
+        forces = [[float(f) for f in columns[name]] for name in ("fx", "fy", "fz")]
+        energies = map(float, (folder / "parts.txt").read_text().split())
+        found[n_ranks] = np.array(forces), *energies
+    assert found[4][1] == pytest.approx(
+        reference(models["adaptive"], box)["energy"], rel=1e-10
+    )
+    for several, one in zip(found[4], found[1], strict=True):
+        np.testing.assert_allclose(several, one, rtol=0, atol=1e-10 * np.abs(one).max())
 
 
 def test_ranks_exchange_within_partitions(models, tmp_path):
