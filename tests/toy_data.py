@@ -1,4 +1,4 @@
-"""Small labelled structures made on the spot, and options small enough to train in seconds."""
+"""Small labelled structures made on the spot, and options that train in seconds."""
 
 import pathlib
 
@@ -50,7 +50,7 @@ def write(path: pathlib.Path, frames: list[ase.Atoms]) -> str:
 
 
 def options(folder: pathlib.Path, n_frames: int = 13, **training) -> dict:
-    """Options of a short training on alloys written into ``folder``: 5 steps an epoch."""
+    """Options of a short training on alloys written into ``folder``; 6 steps an epoch."""
     return {
         "model": MODEL,
         "data": {

@@ -8,9 +8,16 @@ from collections.abc import Sequence
 
 def train(arguments: argparse.Namespace) -> None:
     """``petmad train``."""
+    if arguments.describe:
+        from petmad.training.reference import options_reference
+
+        print(options_reference())
+        return
     from petmad.training.options import load_options
     from petmad.training.trainer import train as run
 
+    if arguments.options is None:
+        raise ValueError("give an options file; `petmad train --describe` prints one")
     options = load_options(arguments.options)
     if arguments.output is not None:
         options.output = arguments.output
@@ -103,7 +110,10 @@ def make_parser() -> argparse.ArgumentParser:
 
 def _add_train(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser("train", help="train a model on extended XYZ files")
-    command.add_argument("options", help="options file (YAML)")
+    command.add_argument("options", nargs="?", help="options file (YAML)")
+    command.add_argument(
+        "--describe", action="store_true", help="print all options with their defaults"
+    )
     command.add_argument(
         "--resume", metavar="CKPT", help="last.ckpt of an interrupted training"
     )

@@ -132,7 +132,7 @@ def test_ranks_share_an_epoch():
         for rank in range(3)
     ]
     assert [len(rank) for rank in ranks] == [4, 4, 4]
-    assert sorted(sum(ranks, [])) == [(0, i) for i in range(12)]
+    assert sorted(key for rank in ranks for key in rank) == [(0, i) for i in range(12)]
 
 
 def test_too_few_structures_for_a_batch():

@@ -2,9 +2,11 @@
 
 import pydantic
 import pytest
+import yaml
 
 from petmad.model import PETConfig
 from petmad.training.options import Options, load_options, parse_options
+from petmad.training.reference import options_reference
 
 
 DATA = {"train": "train.xyz"}
@@ -54,7 +56,7 @@ def test_values_arrive():
         ),
         (
             {"training": {"loss": {"force": {}}}},
-            r"unknown option `training.loss.force`; did you mean `training.loss.forces`",
+            r"unknown option `training.loss.force`; did you mean `training.loss",
         ),
         (
             {"training": {"xyzzy": 1}},
@@ -73,7 +75,7 @@ def test_mistakes_are_explained(values, message):
 
 
 def test_missing_training_file():
-    with pytest.raises(ValueError, match="option `data.train` is missing; add it"):
+    with pytest.raises(ValueError, match=r"option `data\.train` is missing; add it"):
         parse_options({"data": {}})
 
 
@@ -87,8 +89,6 @@ def test_every_mistake_is_listed():
 def test_options_survive_a_file(tmp_path):
     options = parse_options({"data": DATA, "model": {"d_pet": 64}})
     path = tmp_path / "options.yaml"
-    import yaml
-
     path.write_text(yaml.safe_dump(options.to_dict()))
     assert load_options(path).to_dict() == options.to_dict()
 
@@ -113,3 +113,17 @@ def test_every_option_is_described():
                 check(kind)
 
     check(Options)
+
+
+def test_reference_is_a_file_of_the_defaults():
+    values = yaml.safe_load(options_reference())
+    assert values["data"].pop("train") == "..."
+    values["data"]["train"] = "train.xyz"
+    assert parse_options(values).to_dict() == parse_options({"data": DATA}).to_dict()
+
+
+def test_reference_explains_every_option():
+    lines = options_reference().splitlines()
+    for above, line in zip(lines, lines[1:], strict=False):
+        if not line.strip().startswith("#"):
+            assert above.strip().startswith("#"), line

@@ -1,4 +1,4 @@
-"""Checkpoints: what comes back is the same model, and other files are refused clearly."""
+"""Checkpoints: what comes back is the same model; other files are refused clearly."""
 
 import pytest
 import torch
@@ -42,7 +42,9 @@ def test_truncated(tmp_path):
     path = tmp_path / "a.ckpt"
     checkpoint.save(path, model, {})
     path.write_bytes(path.read_bytes()[:2000])
-    with pytest.raises(ValueError, match="damaged or of another kind: give best.ckpt"):
+    with pytest.raises(
+        ValueError, match=r"damaged or of another kind: give best\.ckpt"
+    ):
         checkpoint.read(path)
 
 

@@ -60,7 +60,7 @@ class Checkpoints(Callback):
     ) -> None:
         """Put our part into Lightning's checkpoint, so that it can be exported too."""
         checkpoint_dict[checkpoint.KEY] = checkpoint.describe(
-            pl_module.potential, self._provenance, resumable=True
+            pl_module.result, self._provenance, resumable=True
         )
 
     def on_train_batch_end(
@@ -89,7 +89,7 @@ class Checkpoints(Callback):
             step = {"epoch": trainer.current_epoch, "step": trainer.global_step}
             checkpoint.save(
                 self.best_path,
-                pl_module.potential,
+                pl_module.result,
                 {**self._provenance, **step, "validation": metrics},
             )
 

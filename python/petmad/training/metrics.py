@@ -25,6 +25,8 @@ class Errors:
 
     def add(self, predicted: Labels, targets: Labels, n_atoms: torch.Tensor) -> None:
         """Add a batch, in eV; unknown (NaN) targets are left out."""
+        strain = predicted.strain_gradients - targets.strain_gradients
+        strain = 0.5 * (strain + strain.transpose(1, 2))  # what a stress shows
         residuals = (
             (predicted.energies - targets.energies) / n_atoms,
             predicted.forces - targets.forces,

@@ -1,5 +1,6 @@
 """What Lightning runs: one training step, one validation step, the optimizer."""
 
+import copy
 from typing import Any
 
 import lightning
@@ -29,10 +30,31 @@ class TrainingModule(lightning.LightningModule):
         super().__init__()
         self.potential = potential
         self.options = options
+        self.averaged = None
+        if options.ema_decay > 0:
+            self.averaged = copy.deepcopy(potential).requires_grad_(False)
         self.n_steps = n_steps
         self.n_warmup = int(options.warmup_fraction * n_steps)
         self.errors = Errors()
         self.loss_sums = [0.0, 0]
+
+    @property
+    def result(self) -> Potential:
+        """The model to validate and to keep: the average where there is one."""
+        return self.potential if self.averaged is None else self.averaged
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Step, then update the average of the weights."""
+        super().optimizer_step(*args, **kwargs)
+        if self.averaged is not None:
+            # A short memory at first, so that the initial weights are soon forgotten.
+            memory = (1 + self.global_step) / (10 + self.global_step)
+            weight = 1 - min(self.options.ema_decay, memory)
+            torch._foreach_lerp_(
+                list(self.averaged.parameters()),
+                [p.detach() for p in self.potential.parameters()],
+                weight,
+            )
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam, or AdamW with weight decay."""
@@ -68,7 +90,7 @@ class TrainingModule(lightning.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add the errors of a batch."""
         with torch.enable_grad():
-            predicted = predict(self.potential, batch.graph, raw=True)
+            predicted = predict(self.result, batch.graph, raw=True)
         predicted = Labels(*(value.detach() for value in predicted))
         targets = scaled_targets(self.potential, batch)
         terms = loss_terms(predicted, targets, batch.n_atoms, self.options.loss)

@@ -82,6 +82,9 @@ class TrainingOptions(_Section):
     """Scale [eV] of what the network predicts: ``energy``, the spread of energies per
     atom; ``forces``, the root mean square of force components times 1 Å (better where
     all structures have nearly the same energy); or a number."""
+    ema_decay: float = pydantic.Field(0.0, ge=0, lt=1)
+    """Decay per step of a moving average of the weights, which is then what is validated
+    and saved; 0 uses the weights themselves. 0.99 to 0.999 are usual."""
     embedding_gain: pydantic.PositiveFloat = 4.0
     """Factor of the initial weights that embed edge vectors. With 1, the usual one, the
     network starts so smooth that forces stay unlearned for long: after 300 steps on

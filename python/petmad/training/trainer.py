@@ -111,7 +111,7 @@ def fit_baseline(
 
 
 def check_resumable(path: str | Path, potential: Potential, options: Options) -> None:
-    """Refuse to resume from a checkpoint of another model or another schedule.
+    """Refuse to resume from a checkpoint of another model, schedule or data.
 
     Raises:
         ValueError: names the first difference.
@@ -140,6 +140,15 @@ def check_resumable(path: str | Path, potential: Potential, options: Options) ->
                 f"options say {now[name]}; resume with the options it was trained with "
                 "(options.yaml beside it)"
             )
+    hashes = [
+        sorted(origin["data_sha256"].values())
+        for origin in (ours["provenance"], provenance(options))
+    ]
+    if hashes[0] != hashes[1]:
+        raise ValueError(
+            f"cannot resume from {path}: the data files are not those it was trained on "
+            "(their SHA-256 differ); restore them or train anew"
+        )
 
 
 def provenance(options: Options) -> dict[str, Any]:

@@ -1,0 +1,108 @@
+"""The command line: light to start, clear about mistakes."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+import yaml
+from toy_data import MODEL, alloys, options, write
+
+from petmad.cli import main
+from petmad.model import PETConfig, TargetSpec
+from petmad.training import checkpoint
+
+
+def test_version_imports_nothing_heavy():
+    code = (
+        "import sys\n"
+        "from petmad.cli import main\n"
+        "try:\n"
+        "    main(['--version'])\n"
+        "except SystemExit as end:\n"
+        "    assert end.code == 0\n"
+        "heavy = {'torch', 'lightning', 'ase', 'numpy'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("petmad ")
+
+
+def test_train_needs_options(capsys):
+    assert main(["train"]) == 1
+    assert "petmad train --describe" in capsys.readouterr().err
+
+
+def test_train_describes_its_options(capsys):
+    assert main(["train", "--describe"]) == 0
+    assert "learning_rate: 0.0001" in capsys.readouterr().out
+
+
+def test_train_names_a_misspelt_option(tmp_path, capsys):
+    values = options(tmp_path)
+    values["training"]["epoch"] = 3
+    path = tmp_path / "options.yaml"
+    path.write_text(yaml.safe_dump(values))
+    assert main(["train", str(path)]) == 1
+    message = capsys.readouterr().err
+    assert message.startswith("petmad: error: ")
+    assert "did you mean `training.epochs`?" in message
+
+
+def test_train_into_another_folder(tmp_path, capsys):
+    values = options(tmp_path, epochs=1)
+    path = tmp_path / "options.yaml"
+    path.write_text(yaml.safe_dump(values))
+    assert main(["train", str(path), "--output", str(tmp_path / "there")]) == 0
+    assert (tmp_path / "there" / "best.ckpt").is_file()
+    assert not (tmp_path / "run").exists()
+    assert f"petmad export {tmp_path}/there/best.ckpt" in capsys.readouterr().out
+
+
+@pytest.fixture
+def model(tmp_path):
+    torch.manual_seed(0)
+    potential = checkpoint.make_potential(
+        PETConfig(**MODEL), [29, 79], [TargetSpec()], "float32"
+    )
+    checkpoint.save(tmp_path / "a.ckpt", potential, {})
+    return str(tmp_path / "a.ckpt")
+
+
+def test_evaluate_prints_a_table(tmp_path, model, capsys):
+    file = write(tmp_path / "a.xyz", alloys(2))
+    assert main(["evaluate", model, file]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert rows[0] == ["MAE", "RMSE"]
+    assert [(row[0], row[-1]) for row in rows[1:]] == [
+        ("energy", "meV/atom"),
+        ("forces", "meV/Å"),
+        ("strain", "meV/atom"),
+    ]
+    assert all(0 < float(row[1]) <= float(row[2]) for row in rows[1:])
+
+
+def test_exported_model_has_the_same_errors(tmp_path, model, capsys):
+    file = write(tmp_path / "a.xyz", alloys(2))
+    exported = str(tmp_path / "a.pt")
+    assert main(["evaluate", model, file]) == 0
+    expected = capsys.readouterr().out
+    assert main(["export", model, "-o", exported]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", exported, file]) == 0
+    for ours, theirs in zip(
+        capsys.readouterr().out.splitlines()[1:], expected.splitlines()[1:], strict=True
+    ):
+        for a, b in zip(ours.split()[1:3], theirs.split()[1:3], strict=True):
+            assert float(a) == pytest.approx(float(b), rel=1e-4)
+
+
+def test_evaluate_refuses_an_unknown_element(tmp_path, model, capsys):
+    atoms = alloys(1)[0]
+    atoms.numbers[0] = 47
+    file = write(tmp_path / "a.xyz", [atoms])
+    assert main(["evaluate", model, file]) == 1
+    assert "has Ag, unknown to the model, which knows Cu, Au" in capsys.readouterr().err
