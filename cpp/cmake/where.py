@@ -1,6 +1,6 @@
-"""Prints where the active Python keeps what the build needs, one NAME=value per line.
+"""Prints where this Python keeps what the build needs, one NAME=value per line.
 
-Imports none of it: reading torch's version file takes milliseconds, importing torch a second.
+Imports none of it: importing torch takes a second.
 """
 
 import importlib.metadata

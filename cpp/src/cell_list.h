@@ -54,9 +54,8 @@ public:
 
 private:
     template <typename Visit>
-    void visit_bin(
-        int64_t i, const std::array<int64_t, 3>& raw, double cutoff2, Visit&& visit
-    ) const {
+    void
+    visit_bin(int64_t i, const std::array<int64_t, 3>& raw, double cutoff2, Visit&& visit) const {
         std::array<int64_t, 3> bin{};
         Shift image{};
         for (int k = 0; k < 3; ++k) {
@@ -80,7 +79,8 @@ private:
         }
     }
 
-    /// Fractional coordinates in [0, 1) along periodic directions, from the lowest atom along others.
+    /// Fractional coordinates in [0, 1) along periodic directions, from the lowest atom along
+    /// others.
     void wrap_positions() {
         fractions_.resize(input_.n_atoms);
         wraps_.assign(input_.n_atoms, Shift{});
@@ -114,14 +114,13 @@ private:
         for (int k = 0; k < 3; ++k) {
             const double width = widths_[k] * lattice_.heights[k];
             const double n_fitting = std::floor(width / input_.cutoff);
-            n_bins_[k] = static_cast<int64_t>(
-                std::clamp(n_fitting, 1.0, static_cast<double>(n_most))
-            );
+            n_bins_[k] =
+                static_cast<int64_t>(std::clamp(n_fitting, 1.0, static_cast<double>(n_most)));
             // One more bin than needed would do no harm; one less would lose edges at bin borders.
             const double reach = input_.cutoff * (1.0 + 1e-9) * static_cast<double>(n_bins_[k]);
             range_[k] = width > 0.0 && (lattice_.pbc[k] || n_bins_[k] > 1)
-                ? static_cast<int64_t>(std::ceil(reach / width + 1e-9))
-                : 0;
+                            ? static_cast<int64_t>(std::ceil(reach / width + 1e-9))
+                            : 0;
         }
     }
 
@@ -143,7 +142,8 @@ private:
     std::array<int64_t, 3> bin_of(int64_t i) const {
         std::array<int64_t, 3> bin{};
         for (int k = 0; k < 3; ++k) {
-            const double scale = widths_[k] > 0.0 ? static_cast<double>(n_bins_[k]) / widths_[k] : 0.0;
+            const double scale =
+                widths_[k] > 0.0 ? static_cast<double>(n_bins_[k]) / widths_[k] : 0.0;
             const auto index = static_cast<int64_t>(fractions_[i][k] * scale);
             bin[k] = std::clamp<int64_t>(index, 0, n_bins_[k] - 1);
         }
@@ -172,7 +172,8 @@ private:
 /// Looks at every pair and at every image that could be in reach.
 class BruteForce {
 public:
-    BruteForce(const SearchInput& input, const Lattice& lattice) : input_(input), lattice_(lattice) {}
+    BruteForce(const SearchInput& input, const Lattice& lattice)
+        : input_(input), lattice_(lattice) {}
 
     /// Calls visit(j, S) for every edge of center i.
     template <typename Visit> void visit(int64_t i, Visit&& visit) const {

@@ -25,13 +25,13 @@ torch::Device checked_device(const std::string& name) {
     }
     const std::string digits = name.size() > 5 ? name.substr(5) : "0";
     const bool is_known = (name == "cuda" || name.rfind("cuda:", 0) == 0) && digits.size() < 4
-        && digits.find_first_not_of("0123456789") == std::string::npos;
+                          && digits.find_first_not_of("0123456789") == std::string::npos;
     PETMAD_CHECK(is_known, "`device` must be cpu, cuda or cuda:N, got '", name, "'");
     const int n_devices = n_cuda_devices();
     const int index = std::stoi(digits);
     PETMAD_CHECK(
-        index < n_devices, "`device` is '", name, "', but torch finds ", n_devices,
-        " CUDA devices", built_with_cuda ? "" : " (petmad was built with PETMAD_CUDA=OFF)",
+        index < n_devices, "`device` is '", name, "', but torch finds ", n_devices, " CUDA devices",
+        built_with_cuda ? "" : " (petmad was built with PETMAD_CUDA=OFF)",
         "; check the driver and that a CUDA build of torch is installed, or use cpu"
     );
     return {torch::kCUDA, static_cast<torch::DeviceIndex>(index)};

@@ -141,9 +141,7 @@ void Domain::match_edges(const DomainView& view, Transport* transport) {
     std::vector<CrossingEdge> crossing;
     for (size_t e = 0; e < raw_centers_.size(); ++e) {
         const int64_t center = atom_of_site_[raw_centers_[e]];
-        vectors.push_back(
-            difference(view.positions, center, atom_of_site_[raw_neighbors_[e]])
-        );
+        vectors.push_back(difference(view.positions, center, atom_of_site_[raw_neighbors_[e]]));
         const int64_t node = node_of_site_[raw_neighbors_[e]];
         if (is_remote(node)) {
             const RemoteAtom& neighbor = remote_atoms_[node - edges_.owned_atoms.size()];
@@ -213,7 +211,7 @@ void Domain::fail_unmatched(int64_t edge, double distance) const {
 const StepEdges& Domain::step(const DomainView& view, Transport* transport) {
     PETMAD_CHECK(
         !halo_ || transport, "this domain exchanges with other ranks, but no transport was given; "
-        "pass the one its list was built with"
+                             "pass the one its list was built with"
     );
     PETMAD_CHECK(
         view.n_owned == n_owned_ && view.n_total == n_total_, "the domain has ", view.n_owned,

@@ -43,7 +43,7 @@ private:
     std::vector<int64_t> atom_of_site_; ///< atoms that take part: owned ones, then ghosts
     std::vector<int64_t> node_of_site_;
     std::vector<RemoteAtom> remote_atoms_;
-    std::vector<int64_t> raw_centers_; ///< sites, which are nodes too
+    std::vector<int64_t> raw_centers_;   ///< sites, which are nodes too
     std::vector<int64_t> raw_neighbors_; ///< sites
     std::vector<int64_t> raw_reverse_;   ///< raw edges, -1: on another rank, or none
     std::vector<int64_t> step_of_raw_edge_;

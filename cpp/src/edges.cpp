@@ -60,17 +60,16 @@ struct SortedEdges {
                 high = middle;
             }
         }
-        const bool found = low < starts[center + 1] && neighbors[low] == neighbor
-            && shift(low) == wanted;
+        const bool found =
+            low < starts[center + 1] && neighbors[low] == neighbor && shift(low) == wanted;
         return found ? low : -1;
     }
 };
 
 } // namespace
 
-torch::Tensor edge_vectors(
-    const torch::Tensor& positions, const torch::Tensor& cell, const NeighborList& list
-) {
+torch::Tensor
+edge_vectors(const torch::Tensor& positions, const torch::Tensor& cell, const NeighborList& list) {
     const torch::Tensor x = dense(positions, torch::kFloat64);
     const torch::Tensor box = dense(cell, torch::kFloat64);
     const torch::Tensor centers = dense(list.centers, torch::kInt64);
@@ -104,9 +103,9 @@ torch::Tensor reverse_edges(const NeighborList& list) {
     const auto* i = centers.const_data_ptr<int64_t>();
     SortedEdges edges{neighbors.const_data_ptr<int64_t>(), shifts.const_data_ptr<int64_t>(), {}};
     for (int64_t e = 0; e < n_edges; ++e) {
-        const bool ascends = e == 0 || i[e - 1] < i[e]
-            || (i[e - 1] == i[e]
-                && edges.comes_before(e - 1, edges.neighbors[e], edges.shift(e)));
+        const bool ascends =
+            e == 0 || i[e - 1] < i[e]
+            || (i[e - 1] == i[e] && edges.comes_before(e - 1, edges.neighbors[e], edges.shift(e)));
         PETMAD_CHECK(
             ascends && i[e] >= 0, "edge ", e,
             " does not follow the one before it in (center, neighbor, shift); sort the list, as "
@@ -159,8 +158,8 @@ torch::Tensor fold_virial(const torch::Tensor& gradients, const torch::Tensor& v
     for (int64_t e = 0; e < dense_vectors.size(0); ++e) {
         for (int a = 0; a < 3; ++a) {
             for (int b = 0; b < 3; ++b) {
-                virial[3 * a + b] -= 0.5
-                    * (v[3 * e + a] * g[3 * e + b] + v[3 * e + b] * g[3 * e + a]);
+                virial[3 * a + b] -=
+                    0.5 * (v[3 * e + a] * g[3 * e + b] + v[3 * e + b] * g[3 * e + a]);
             }
         }
     }

@@ -99,10 +99,9 @@ struct Engine::Impl {
     }
 
     /// Runs the network on the edges and folds its gradients into `results`.
-    void run(
-        const StepEdges& edges, std::pair<int64_t, int64_t> n_atoms, std::pair<int, int> conditions,
-        HaloExchange* halo, const Requests& requests
-    ) {
+    void
+    run(const StepEdges& edges, std::pair<int64_t, int64_t> n_atoms, std::pair<int, int> conditions,
+        HaloExchange* halo, const Requests& requests) {
         const auto [n_owned, n_total] = n_atoms;
         const bool want_gradients = requests.forces || requests.virial || requests.atomic_virials;
         const double exchange_before = halo ? halo->seconds() : 0.0;
@@ -111,7 +110,8 @@ struct Engine::Impl {
         {
             const Stopwatch stopwatch(seconds);
             prediction = model.evaluate(
-                edges, conditions.first, conditions.second, halo ? halo->handle() : 0, want_gradients
+                edges, conditions.first, conditions.second, halo ? halo->handle() : 0,
+                want_gradients
             );
         }
         const double exchange = halo ? halo->seconds() - exchange_before : 0.0;
@@ -190,8 +190,7 @@ Engine::evaluate(const DomainView& view, Transport* transport, const Requests& r
     impl_->run(
         *edges, {view.n_owned, view.n_total}, {view.charge, view.spin_multiplicity}, halo, requests
     );
-    impl_->statistics.n_crossing_edges =
-        halo ? static_cast<int64_t>(halo->live_edges().size()) : 0;
+    impl_->statistics.n_crossing_edges = halo ? static_cast<int64_t>(halo->live_edges().size()) : 0;
     impl_->statistics.bytes_sent = halo ? halo->bytes_sent() : 0;
     check_finite(impl_->results, view.labels);
     return impl_->results;
@@ -200,11 +199,19 @@ Engine::evaluate(const DomainView& view, Transport* transport, const Requests& r
 double Engine::check_golden() {
     double worst = 0.0;
     const std::vector<Golden> structures = impl_->model.golden();
+    PETMAD_CHECK(
+        !structures.empty(), "'", info().path, "' has no golden structures to test itself with",
+        "; export it again, or load it unchecked"
+    );
     for (const Golden& golden : structures) {
-        const System system{
-            golden.n_atoms, golden.positions.data(), golden.species.data(), golden.cell,
-            golden.pbc, golden.charge, golden.spin_multiplicity
-        };
+        System system;
+        system.n_atoms = golden.n_atoms;
+        system.positions = golden.positions.data();
+        system.species = golden.species.data();
+        system.cell = golden.cell;
+        system.pbc = golden.pbc;
+        system.charge = golden.charge;
+        system.spin_multiplicity = golden.spin_multiplicity;
         const Results& found = evaluate(system);
         const double error = std::max(
             {deviation(&found.energy, {golden.energy}),

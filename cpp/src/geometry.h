@@ -62,8 +62,9 @@ struct Lattice {
         const double volume = dot(rows[0], cross(rows[1], rows[2]));
         const double box = norm(rows[0]) * norm(rows[1]) * norm(rows[2]);
         PETMAD_CHECK(
-            std::abs(volume) > 1e-10 * box, "`cell` is singular: its periodic rows span a volume of ",
-            std::abs(volume), "; pass linearly independent lattice vectors as rows"
+            std::abs(volume) > 1e-10 * box,
+            "`cell` is singular: its periodic rows span a volume of ", std::abs(volume),
+            "; pass linearly independent lattice vectors as rows"
         );
         for (int k = 0; k < 3; ++k) {
             reciprocal[k] = scaled(cross(rows[(k + 1) % 3], rows[(k + 2) % 3]), 1.0 / volume);

@@ -37,8 +37,7 @@ template <typename T> void append(Bytes& bytes, const T* values, size_t n) {
 template <typename T> std::vector<T> take(const Bytes& bytes, size_t& at, size_t n) {
     PETMAD_CHECK(
         at + n * sizeof(T) <= bytes.size(), "a message between ranks is cut short: ", bytes.size(),
-        " bytes, ", at + n * sizeof(T),
-        " expected; all ranks must run the same version of petmad"
+        " bytes, ", at + n * sizeof(T), " expected; all ranks must run the same version of petmad"
     );
     std::vector<T> values(n);
     std::memcpy(values.data(), bytes.data() + at, n * sizeof(T));
@@ -184,8 +183,7 @@ std::vector<Bytes> HaloExchange::requests(
     for (const CrossingEdge& edge : edges) {
         if (edge.neighbor.rank > rank_) {
             asked[edge.neighbor.rank].push_back(
-                {edge.center, edge.neighbor.owner,
-                 {edge.vector[0], edge.vector[1], edge.vector[2]}}
+                {edge.center, edge.neighbor.owner, {edge.vector[0], edge.vector[1], edge.vector[2]}}
             );
         }
     }
@@ -218,7 +216,7 @@ void HaloExchange::match(
         const auto sizes = take<int64_t>(received[peer], at, 2);
         for (const int64_t atom : take<int64_t>(received[peer], at, sizes[0])) {
             const bool is_known = atom >= 0 && atom < static_cast<int64_t>(node_of_atom.size())
-                && node_of_atom[atom] >= 0;
+                                  && node_of_atom[atom] >= 0;
             PETMAD_CHECK(
                 is_known, "rank ", peer, " holds a ghost of atom ", atom, " of rank ", rank_,
                 ", which owns ", node_of_atom.size(),
@@ -275,15 +273,11 @@ void HaloExchange::match(
     }
     for (int peer = 0; peer < n_ranks_; ++peer) {
         crossing_counts_[peer] = static_cast<int64_t>(matched[peer].size());
-        crossing_edges_.insert(
-            crossing_edges_.end(), matched[peer].begin(), matched[peer].end()
-        );
+        crossing_edges_.insert(crossing_edges_.end(), matched[peer].begin(), matched[peer].end());
     }
 }
 
-void HaloExchange::begin_step(
-    const std::vector<int64_t>& step_of_raw_edge, Transport& transport
-) {
+void HaloExchange::begin_step(const std::vector<int64_t>& step_of_raw_edge, Transport& transport) {
     transport_ = &transport;
     bytes_sent_ = 0;
     seconds_ = 0.0;

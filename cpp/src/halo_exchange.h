@@ -83,9 +83,8 @@ public:
     double seconds() const { return seconds_; }
 
 private:
-    std::vector<Bytes> requests(
-        const std::vector<RemoteAtom>& remote_atoms, const std::vector<CrossingEdge>& edges
-    );
+    std::vector<Bytes>
+    requests(const std::vector<RemoteAtom>& remote_atoms, const std::vector<CrossingEdge>& edges);
     void match(
         const std::vector<CrossingEdge>& edges, const std::vector<int64_t>& node_of_atom,
         const std::vector<Bytes>& received, double certain_radius

@@ -46,8 +46,8 @@ void check_archive(const std::string& path) {
     std::ifstream file(path, std::ios::binary);
     char magic[4] = {};
     PETMAD_CHECK(
-        file && file.peek() != std::ifstream::traits_type::eof(), "no readable model file at '", path,
-        "'; give the path of a file written by `petmad export`"
+        file && file.peek() != std::ifstream::traits_type::eof(), "no readable model file at '",
+        path, "'; give the path of a file written by `petmad export`"
     );
     file.read(magic, sizeof magic);
     PETMAD_CHECK(

@@ -19,11 +19,13 @@ namespace {
 constexpr int64_t grain_size = 64;
 
 void check_arguments(
-    const torch::Tensor& positions, const torch::Tensor& cell, const torch::Tensor& pbc, double cutoff
+    const torch::Tensor& positions, const torch::Tensor& cell, const torch::Tensor& pbc,
+    double cutoff
 ) {
     PETMAD_CHECK(
-        positions.dim() == 2 && positions.size(1) == 3, "`positions` must have shape [n_atoms, 3], got ",
-        positions.sizes(), "; pass one row of x, y, z in Å per atom"
+        positions.dim() == 2 && positions.size(1) == 3,
+        "`positions` must have shape [n_atoms, 3], got ", positions.sizes(),
+        "; pass one row of x, y, z in Å per atom"
     );
     PETMAD_CHECK(
         cell.dim() == 2 && cell.size(0) == 3 && cell.size(1) == 3,
@@ -49,8 +51,8 @@ void check_finite(const SearchInput& input) {
     for (int64_t i = 0; i < input.n_atoms; ++i) {
         const double* x = input.positions + 3 * i;
         PETMAD_CHECK(
-            std::isfinite(x[0]) && std::isfinite(x[1]) && std::isfinite(x[2]), "position of atom ", i,
-            " is (", x[0], ", ", x[1], ", ", x[2],
+            std::isfinite(x[0]) && std::isfinite(x[1]) && std::isfinite(x[2]), "position of atom ",
+            i, " is (", x[0], ", ", x[1], ", ", x[2],
             "); it must be finite: look for a time step that is too long or overlapping atoms"
         );
     }
@@ -61,8 +63,7 @@ struct Edge {
     Shift shift;
 };
 
-template <typename Search>
-NeighborList collect(const Search& search, int64_t n_centers) {
+template <typename Search> NeighborList collect(const Search& search, int64_t n_centers) {
     std::vector<int64_t> starts(n_centers + 1, 0);
     at::parallel_for(0, n_centers, grain_size, [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i) {
@@ -102,8 +103,8 @@ NeighborList collect(const Search& search, int64_t n_centers) {
 
 template <typename Search>
 NeighborList build(
-    const torch::Tensor& positions, const torch::Tensor& cell, const torch::Tensor& pbc, double cutoff,
-    int64_t n_centers
+    const torch::Tensor& positions, const torch::Tensor& cell, const torch::Tensor& pbc,
+    double cutoff, int64_t n_centers
 ) {
     check_arguments(positions, cell, pbc, cutoff);
     const torch::Tensor dense_positions = positions.detach().to(torch::kFloat64).contiguous();
@@ -115,26 +116,26 @@ NeighborList build(
         " atoms; pass at most the number of atoms, or -1 for all"
     );
     const bool* periodic = flags.const_data_ptr<bool>();
-    const SearchInput input{
-        dense_positions.const_data_ptr<double>(), n_atoms, cutoff
-    };
+    const SearchInput input{dense_positions.const_data_ptr<double>(), n_atoms, cutoff};
     check_finite(input);
-    const Lattice lattice(dense_cell.const_data_ptr<double>(), {periodic[0], periodic[1], periodic[2]});
+    const Lattice lattice(
+        dense_cell.const_data_ptr<double>(), {periodic[0], periodic[1], periodic[2]}
+    );
     return collect(Search(input, lattice), n_centers < 0 ? n_atoms : n_centers);
 }
 
 } // namespace
 
 NeighborList build_neighbor_list(
-    const torch::Tensor& positions, const torch::Tensor& cell, const torch::Tensor& pbc, double cutoff,
-    int64_t n_centers
+    const torch::Tensor& positions, const torch::Tensor& cell, const torch::Tensor& pbc,
+    double cutoff, int64_t n_centers
 ) {
     return build<CellList>(positions, cell, pbc, cutoff, n_centers);
 }
 
 NeighborList build_neighbor_list_brute_force(
-    const torch::Tensor& positions, const torch::Tensor& cell, const torch::Tensor& pbc, double cutoff,
-    int64_t n_centers
+    const torch::Tensor& positions, const torch::Tensor& cell, const torch::Tensor& pbc,
+    double cutoff, int64_t n_centers
 ) {
     return build<BruteForce>(positions, cell, pbc, cutoff, n_centers);
 }

@@ -13,8 +13,8 @@ namespace {
 using torch::Tensor;
 
 std::tuple<Tensor, Tensor, Tensor> neighbor_list_op(
-    const Tensor& positions, const Tensor& cell, const Tensor& pbc, double cutoff, int64_t n_centers,
-    bool brute_force
+    const Tensor& positions, const Tensor& cell, const Tensor& pbc, double cutoff,
+    int64_t n_centers, bool brute_force
 ) {
     const auto build = brute_force ? build_neighbor_list_brute_force : build_neighbor_list;
     const NeighborList list = build(positions, cell, pbc, cutoff, n_centers);
@@ -28,8 +28,7 @@ Tensor edge_vectors_op(
     return edge_vectors(positions, cell, {centers, neighbors, cell_shifts});
 }
 
-Tensor
-reverse_index_op(const Tensor& centers, const Tensor& neighbors, const Tensor& cell_shifts) {
+Tensor reverse_index_op(const Tensor& centers, const Tensor& neighbors, const Tensor& cell_shifts) {
     return reverse_edges({centers, neighbors, cell_shifts});
 }
 

@@ -144,7 +144,8 @@ Raises:
             "Largest deviation from the file's golden structures, relative to their forces."
         )
         .def(
-            "evaluate", evaluate, R"(Evaluate a whole system.
+            "evaluate", evaluate,
+            R"(Evaluate a whole system.
 
 Args:
     positions: [n_atoms, 3] Å.
@@ -159,10 +160,12 @@ Returns:
     dict of ``energy`` [eV], ``atomic_energies`` [n_atoms], ``forces`` [n_atoms, 3] eV/Å and
     ``virial`` [3, 3] eV.)",
             py::arg("positions"), py::arg("species"), py::arg("cell"), py::arg("pbc"),
-            py::arg("charge") = 0, py::arg("spin_multiplicity") = 1, py::arg("atomic_virials") = false
+            py::arg("charge") = 0, py::arg("spin_multiplicity") = 1,
+            py::arg("atomic_virials") = false
         )
         .def(
-            "evaluate_domain", evaluate_domain, R"(Evaluate the owned atoms of a domain.
+            "evaluate_domain", evaluate_domain,
+            R"(Evaluate the owned atoms of a domain.
 
 Owned atoms come first, then ghosts, which carry their image and reach the cutoff + ``skin``.
 

@@ -1,6 +1,7 @@
-"""Loads the compiled core once, by one path, after checking that torch is the one it needs.
+"""Loads the compiled core once, by one path, if torch is the one it was built with.
 
-A second copy of the library would register the same ops again, which aborts the process.
+A second copy of the library would register the same ops again, which aborts the
+process.
 """
 
 import functools
@@ -35,8 +36,8 @@ def check_torch(loaded: str, built: str) -> None:
     if loaded.split("+")[0] != built.split("+")[0]:
         raise RuntimeError(
             f"petmad was built against torch {built}, but torch {loaded} is installed; "
-            "rebuild it with `pip install --no-build-isolation --force-reinstall --no-deps "
-            f".` in its source tree, or `pip install torch=={built}`"
+            "rebuild it with `pip install --no-build-isolation --force-reinstall "
+            f"--no-deps .` in its source tree, or `pip install torch=={built}`"
         )
 
 

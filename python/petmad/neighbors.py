@@ -38,7 +38,8 @@ def neighbor_list(
         cutoff: Å; the cell may be smaller.
 
     Raises:
-        RuntimeError: shapes, positions that are not finite, a singular cell, the cutoff.
+        RuntimeError: wrong shapes, positions that are not finite, a singular cell, a
+            cutoff that is not positive.
     """
     centers, neighbors, shifts = torch.ops.petmad.build_neighbor_list(
         positions, cell, pbc, cutoff
@@ -50,7 +51,7 @@ def neighbor_list(
 def edge_vectors(
     positions: torch.Tensor, cell: torch.Tensor, edges: EdgeList
 ) -> torch.Tensor:
-    """r_ij = r_j - r_i + S·cell of each edge, [n_edges, 3] float64 Å; not differentiable."""
+    """r_ij = r_j - r_i + S·cell, [n_edges, 3] float64 Å; not differentiable."""
     return torch.ops.petmad.edge_vectors(
         positions, cell, edges.centers, edges.neighbors, edges.cell_shifts
     )

@@ -23,9 +23,8 @@ petmad::System whole(const std::vector<double>& positions, const std::vector<int
     return system;
 }
 
-double as_domain(
-    petmad::Engine& engine, std::vector<double> positions, std::vector<int32_t> species
-) {
+double
+as_domain(petmad::Engine& engine, std::vector<double> positions, std::vector<int32_t> species) {
     const auto n_owned = static_cast<int32_t>(species.size());
     std::vector<int32_t> owners;
     for (int a = -n_images; a <= n_images; ++a) {

@@ -56,4 +56,6 @@ def test_host_program_gets_python_s_numbers(program, tmp_path):
     wanted = Engine(str(path)).evaluate(positions, [0, 1, 1], 5 * np.eye(3), [True] * 3)
     assert float(whole) == pytest.approx(wanted["energy"], rel=1e-12)
     assert float(domain) == pytest.approx(wanted["energy"], rel=1e-12)
-    assert message.startswith("no readable model file at '/no/such.pt'; give the path of")
+    assert message.startswith(
+        "no readable model file at '/no/such.pt'; give the path of"
+    )

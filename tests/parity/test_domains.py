@@ -1,7 +1,7 @@
 """Domains of one process, joined by threads: their sum is the answer of one domain.
 
-The decompositions are made by hand: atoms are dealt to ranks, every image within reach becomes
-a ghost that names its owner. Neither LAMMPS nor MPI takes part.
+The decompositions are made by hand: atoms are dealt to ranks, every image within reach
+becomes a ghost that names its owner. Neither LAMMPS nor MPI takes part.
 """
 
 import threading
@@ -48,10 +48,12 @@ class ThreadTransport:
         self.n_exchanges = 0
 
     def all_to_all(self, outgoing):
+        """What each rank sent here."""
         board = self.ranks.post(self.rank, outgoing)
         return [board[peer][self.rank] for peer in range(self.n_ranks)]
 
     def exchange(self, outgoing, expected):
+        """Messages from the expected peers."""
         self.n_exchanges += 1
         board = self.ranks.post(self.rank, outgoing)
         incoming = {peer: board[peer][self.rank] for peer in expected}
@@ -126,7 +128,7 @@ def decompose(structure, rank_of_atom, n_ranks, reach):
 
 
 def run_ranks(n_ranks, work):
-    """``work(rank, transport)`` in a thread per rank; the first exception is raised again."""
+    """``work(rank, transport)`` in a thread per rank; raises the first exception."""
     ranks = Ranks(n_ranks)
     results, errors = [None] * n_ranks, []
 
@@ -226,14 +228,16 @@ def model(request, tmp_path_factory):
 
 
 def water():
-    """Eight molecules in a skewed cell, larger than the cutoff but smaller than two of it."""
+    """Eight molecules in a skewed cell between one and two cutoffs wide."""
     rng = np.random.default_rng(3)
     cell = np.array([[6.4, 0.0, 0.0], [0.7, 6.2, 0.0], [-0.4, 0.5, 6.6]])
     grid = np.stack(np.meshgrid(*[[0.1, 0.6]] * 3, indexing="ij"), axis=-1)
     oxygens = grid.reshape(-1, 3) @ cell + 0.2 * rng.standard_normal((8, 3))
     directions = rng.standard_normal((2, 8, 3))
     directions *= 0.97 / np.linalg.norm(directions, axis=-1, keepdims=True)
-    positions = np.concatenate([oxygens, oxygens + directions[0], oxygens - directions[1]])
+    positions = np.concatenate(
+        [oxygens, oxygens + directions[0], oxygens - directions[1]]
+    )
     species = np.repeat(np.array([1, 0, 0], dtype=np.int32), 8)
     return Structure(positions, species, cell, np.ones(3, dtype=bool))
 
@@ -312,7 +316,9 @@ def test_list_with_skin_is_reused_while_atoms_move(model, structure):
     steps = rng.uniform(-0.2, 0.2, structure.positions.shape)
     moved = structure._replace(positions=structure.positions + steps)
     moved_domains = [
-        d._replace(positions=d.positions + steps[np.concatenate([d.owned, d.ghost_atoms])])
+        d._replace(
+            positions=d.positions + steps[np.concatenate([d.owned, d.ghost_atoms])]
+        )
         for d in domains
     ]
     results = evaluate_domains(engines, moved_domains, skin=skin, atoms_changed=False)
@@ -390,7 +396,9 @@ def test_missing_partner_on_another_rank_is_an_error(model, rank):
     domains = decompose(water(), np.arange(24) % 2, 2, CUTOFF)
     domains[rank] = without_a_near_ghost(domains[rank], 1 - rank)
     engines = [Engine(model, check_golden=False) for _ in range(2)]
-    with pytest.raises(ValueError, match=r"edge without partner: rank \d sees its atom \d+"):
+    with pytest.raises(
+        ValueError, match=r"edge without partner: rank \d sees its atom \d+"
+    ):
         evaluate_domains(engines, domains)
 
 
@@ -398,7 +406,9 @@ def test_missing_image_is_an_error(model):
     (domain,) = decompose(water(), np.zeros(24, dtype=int), 1, CUTOFF)
     broken = without_a_near_ghost(domain, 0)
     engine = Engine(model, check_golden=False)
-    with pytest.raises(ValueError, match="edge without partner: atom .* sees an image"):
+    with pytest.raises(
+        ValueError, match=r"edge without partner: atom .* sees an image"
+    ):
         evaluate_domains([engine], [broken])
 
 
@@ -408,7 +418,9 @@ def test_wrong_owner_is_an_error(model):
     owners[domains[0].ghost_ranks == 1] = 99
     domains[0] = domains[0]._replace(ghost_owners=owners)
     engines = [Engine(model, check_golden=False) for _ in range(2)]
-    with pytest.raises(ValueError, match="holds a ghost of atom 99 of rank 1, which owns 12"):
+    with pytest.raises(
+        ValueError, match="holds a ghost of atom 99 of rank 1, which owns 12"
+    ):
         evaluate_domains(engines, domains)
 
 

@@ -1,4 +1,4 @@
-"""Edge vectors, the reverse index and the folds of the core: hand-computed, and against torch."""
+"""Edge vectors, reverse index and folds of the core: by hand, and against torch."""
 
 import pytest
 import torch
@@ -17,7 +17,11 @@ def random_edges(n_atoms=6, size=4.0, cutoff=3.5):
     cell[1, 0] = 0.8
     cell[2, 1] = -0.5
     positions = size * torch.rand(n_atoms, 3, generator=generator, dtype=torch.float64)
-    return positions, cell, neighbor_list(positions, cell, torch.tensor([True] * 3), cutoff)
+    return (
+        positions,
+        cell,
+        neighbor_list(positions, cell, torch.tensor([True] * 3), cutoff),
+    )
 
 
 def test_vector_of_one_edge():
@@ -30,7 +34,9 @@ def test_vector_of_one_edge():
         torch.tensor([1, 0]),
     )
     wanted = torch.tensor([[-1.0, 1.0, 0.0], [1.0, -1.0, 0.0]], dtype=torch.float64)
-    torch.testing.assert_close(edge_vectors(positions, cell, edges), wanted, rtol=0, atol=0)
+    torch.testing.assert_close(
+        edge_vectors(positions, cell, edges), wanted, rtol=0, atol=0
+    )
 
 
 def test_vectors_against_torch():
@@ -101,5 +107,7 @@ def test_folds_against_torch():
 @pytest.mark.parametrize("bad", [-1, 3])
 def test_atoms_outside_the_arrays_are_an_error(bad):
     gradient = torch.zeros(1, 3, dtype=torch.float64)
-    with pytest.raises(RuntimeError, match=f"`neighbors` of edge 0 is {bad} but there are 3"):
+    with pytest.raises(
+        RuntimeError, match=f"`neighbors` of edge 0 is {bad} but there are 3"
+    ):
         ops.fold_forces(gradient, torch.tensor([0]), torch.tensor([bad]), 3)

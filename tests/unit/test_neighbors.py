@@ -105,7 +105,9 @@ def random_cell(rng, size):
             return cell
 
 
-@pytest.mark.parametrize("pbc", [ALL, NONE, PLANE, [False, True, True], [True, False, False]])
+@pytest.mark.parametrize(
+    "pbc", [ALL, NONE, PLANE, [False, True, True], [True, False, False]]
+)
 @pytest.mark.parametrize("size", [1.5, 4.0, 9.0, 25.0])
 def test_cell_list_is_brute_force(pbc, size):
     rng = np.random.default_rng(int(10 * size))
@@ -134,7 +136,9 @@ def test_many_bins_are_brute_force():
 
 
 def test_atoms_on_faces_and_bin_borders():
-    grid = np.stack(np.meshgrid(*[np.arange(6.0)] * 3, indexing="ij"), -1).reshape(-1, 3)
+    grid = np.stack(np.meshgrid(*[np.arange(6.0)] * 3, indexing="ij"), -1).reshape(
+        -1, 3
+    )
     found = listed(2.0 * grid, 12.0 * np.eye(3), ALL, 4.0)
     slow = listed(2.0 * grid, 12.0 * np.eye(3), ALL, 4.0, brute_force=True)
     assert len(found[0]) == 216 * 32  # shells of 6, 12, 8 and 6 neighbors
@@ -223,5 +227,7 @@ def test_bad_input_is_named(case):
 
 
 def test_too_many_centers():
-    with pytest.raises(RuntimeError, match="`n_centers` is 5 but there are only 2 atoms"):
+    with pytest.raises(
+        RuntimeError, match="`n_centers` is 5 but there are only 2 atoms"
+    ):
         listed(np.zeros((2, 3)), np.eye(3), NONE, 1.0, n_centers=5)

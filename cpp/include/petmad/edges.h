@@ -8,12 +8,11 @@
 namespace petmad {
 
 /// r_ij = r_j - r_i + S·cell, [n_edges, 3] float64 Å.
-torch::Tensor edge_vectors(
-    const torch::Tensor& positions, const torch::Tensor& cell, const NeighborList& list
-);
+torch::Tensor
+edge_vectors(const torch::Tensor& positions, const torch::Tensor& cell, const NeighborList& list);
 
-/// Index of the edge j -> i with -S of each edge i -> j, [n_edges] int64; -1 where it is not listed.
-/// Throws Error unless the edges ascend in (center, neighbor, shift), as built lists do.
+/// Index of the edge j -> i with -S of each edge i -> j, [n_edges] int64; -1 where it is not
+/// listed. Throws Error unless the edges ascend in (center, neighbor, shift), as built lists do.
 torch::Tensor reverse_edges(const NeighborList& list);
 
 /// Forces [n_atoms, 3]: F_i += g_ij, F_j -= g_ij.

@@ -24,9 +24,9 @@ template <typename... Parts> [[noreturn]] void fail(const Parts&... parts) {
 } // namespace petmad
 
 /// Throws petmad::Error with the streamed parts unless `condition` holds.
-#define PETMAD_CHECK(condition, ...)                                                             \
-    do {                                                                                         \
-        if (!(condition)) {                                                                      \
-            ::petmad::detail::fail(__VA_ARGS__);                                                 \
-        }                                                                                        \
+#define PETMAD_CHECK(condition, ...)                                                               \
+    do {                                                                                           \
+        if (!(condition)) {                                                                        \
+            ::petmad::detail::fail(__VA_ARGS__);                                                   \
+        }                                                                                          \
     } while (false)

@@ -17,18 +17,18 @@ struct NeighborList {
 /// Builds the full list; periodic images of an atom are its neighbors like any other.
 ///
 /// `positions` [n_atoms, 3] float64 Å, wrapped or not; `cell` [3, 3] float64 Å, rows along
-/// non-periodic directions are ignored; `pbc` [3] bool; `n_centers` >= 0 lists the edges of the first
-/// so many atoms only. Cost grows with n_atoms; cells may be smaller than the cutoff.
-/// Throws Error: shapes, non-finite positions, a singular cell, a cutoff that is not positive.
+/// non-periodic directions are ignored; `pbc` [3] bool; `n_centers` >= 0 lists the edges of the
+/// first so many atoms only. Cost grows with n_atoms; cells may be smaller than the cutoff. Throws
+/// Error: shapes, non-finite positions, a singular cell, a cutoff that is not positive.
 NeighborList build_neighbor_list(
-    const torch::Tensor& positions, const torch::Tensor& cell, const torch::Tensor& pbc, double cutoff,
-    int64_t n_centers = -1
+    const torch::Tensor& positions, const torch::Tensor& cell, const torch::Tensor& pbc,
+    double cutoff, int64_t n_centers = -1
 );
 
 /// The same edges in the same order by looking at every pair and image.
 NeighborList build_neighbor_list_brute_force(
-    const torch::Tensor& positions, const torch::Tensor& cell, const torch::Tensor& pbc, double cutoff,
-    int64_t n_centers = -1
+    const torch::Tensor& positions, const torch::Tensor& cell, const torch::Tensor& pbc,
+    double cutoff, int64_t n_centers = -1
 );
 
 } // namespace petmad

@@ -24,7 +24,8 @@ public:
     /// here. Called when the edge list is rebuilt, never in between.
     virtual std::vector<Bytes> all_to_all(const std::vector<Bytes>& outgoing) = 0;
     /// Sends and receives at once; both sides know the sizes. Empty messages are not passed on.
-    virtual void exchange(const std::vector<Message>& send, const std::vector<Message>& receive) = 0;
+    virtual void
+    exchange(const std::vector<Message>& send, const std::vector<Message>& receive) = 0;
 
 protected:
     ~Transport() = default; // held by the host program, never deleted through this

@@ -11,27 +11,28 @@ namespace petmad {
 /// A whole system with its cell. Views only: the caller keeps the arrays alive during the call.
 struct System {
     int64_t n_atoms = 0;
-    const double* positions = nullptr;     ///< [n_atoms, 3] Å
-    const int32_t* species = nullptr;      ///< [n_atoms] the model's dense index from 0
-    std::array<double, 9> cell{};          ///< [3, 3] Å, lattice vectors as rows
-    std::array<bool, 3> pbc{};             ///< periodic along each lattice vector
-    int charge = 0;                        ///< total charge [e], read by conditioned models
-    int spin_multiplicity = 1;             ///< 2S + 1, likewise
+    const double* positions = nullptr; ///< [n_atoms, 3] Å
+    const int32_t* species = nullptr;  ///< [n_atoms] the model's dense index from 0
+    std::array<double, 9> cell{};      ///< [3, 3] Å, lattice vectors as rows
+    std::array<bool, 3> pbc{};         ///< periodic along each lattice vector
+    int charge = 0;                    ///< total charge [e], read by conditioned models
+    int spin_multiplicity = 1;         ///< 2S + 1, likewise
 };
 
 /// What one rank of a domain decomposition holds: its own atoms, then ghosts one cutoff deep.
 /// Ghost positions already carry their periodic image.
 struct DomainView {
     int64_t n_owned = 0;
-    int64_t n_total = 0;                   ///< owned + ghosts
-    const double* positions = nullptr;     ///< [n_total, 3] Å
-    const int32_t* species = nullptr;      ///< [n_total]; -1 marks an atom this model shall not touch
-    const int32_t* ghost_ranks = nullptr;  ///< [n_total - n_owned] rank that owns each ghost
-    const int32_t* ghost_owners = nullptr; ///< [n_total - n_owned] its index among that rank's owned
-    const int64_t* labels = nullptr;       ///< [n_total] names of the atoms in messages; may be null
-    bool atoms_changed = true;             ///< atoms, order, ghosts or owners differ from the last call
-    double skin = 0.0;                     ///< Å beyond the cutoff that the ghosts reach; the list is
-                                           ///< built to cutoff + skin and reused until atoms_changed
+    int64_t n_total = 0;               ///< owned + ghosts
+    const double* positions = nullptr; ///< [n_total, 3] Å
+    const int32_t* species = nullptr;  ///< [n_total]; -1 marks an atom this model shall not touch
+    const int32_t* ghost_ranks = nullptr; ///< [n_total - n_owned] rank that owns each ghost
+    const int32_t* ghost_owners =
+        nullptr;                     ///< [n_total - n_owned] its index among that rank's owned
+    const int64_t* labels = nullptr; ///< [n_total] names of the atoms in messages; may be null
+    bool atoms_changed = true;       ///< atoms, order, ghosts or owners differ from the last call
+    double skin = 0.0;               ///< Å beyond the cutoff that the ghosts reach; the list is
+                                     ///< built to cutoff + skin and reused until atoms_changed
     int charge = 0;
     int spin_multiplicity = 1;
 };
@@ -46,11 +47,11 @@ struct Requests {
 
 /// One evaluation. Forces on ghosts are the host program's to send home.
 struct Results {
-    double energy = 0.0;                   ///< eV, sum over owned atoms
-    std::vector<double> atomic_energies;   ///< [n_owned] eV
-    std::vector<double> forces;            ///< [n_total, 3] eV/Å
-    std::array<double, 9> virial{};        ///< [3, 3] eV, -∂E/∂strain, symmetrised; this rank's edges
-    std::vector<double> atomic_virials;    ///< [n_total, 3, 3] eV, half of each edge to either end
+    double energy = 0.0;                 ///< eV, sum over owned atoms
+    std::vector<double> atomic_energies; ///< [n_owned] eV
+    std::vector<double> forces;          ///< [n_total, 3] eV/Å
+    std::array<double, 9> virial{};      ///< [3, 3] eV, -∂E/∂strain, symmetrised; this rank's edges
+    std::vector<double> atomic_virials;  ///< [n_total, 3, 3] eV, half of each edge to either end
 };
 
 /// Sizes and times of the last evaluation, and bytes moved.
@@ -64,7 +65,7 @@ struct Statistics {
     int64_t n_list_builds = 0;    ///< since construction
     double seconds_list = 0.0;    ///< summed since construction, as are the following
     double seconds_exchange = 0.0;
-    double seconds_model = 0.0;   ///< forward and backward, exchange excluded
+    double seconds_model = 0.0; ///< forward and backward, exchange excluded
     double seconds_fold = 0.0;
 };
 
@@ -73,16 +74,16 @@ struct ModelInfo {
     std::string path;
     int64_t format_version = 0;
     std::string name;
-    std::string weights_hash;             ///< SHA-256 of the weights, hexadecimal
-    std::string dtype;                    ///< of the network: float32 or float64
-    std::vector<int64_t> atomic_numbers;  ///< Z of each species, ascending
+    std::string weights_hash;            ///< SHA-256 of the weights, hexadecimal
+    std::string dtype;                   ///< of the network: float32 or float64
+    std::vector<int64_t> atomic_numbers; ///< Z of each species, ascending
     std::vector<std::string> targets;
-    double cutoff = 0.0;                  ///< Å
+    double cutoff = 0.0; ///< Å
     bool is_adaptive = false;
-    int64_t reach_hops = 0;               ///< kept edges between an atom and what it feels
-    double reach = 0.0;                   ///< Å, upper bound of the receptive field
-    bool is_conditioned = false;          ///< reads charge and spin
-    std::string metadata_json;            ///< everything, as `petmad info` prints it
+    int64_t reach_hops = 0;      ///< kept edges between an atom and what it feels
+    double reach = 0.0;          ///< Å, upper bound of the receptive field
+    bool is_conditioned = false; ///< reads charge and spin
+    std::string metadata_json;   ///< everything, as `petmad info` prints it
 };
 
 } // namespace petmad
