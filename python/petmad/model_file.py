@@ -35,10 +35,16 @@ def read_metadata(path: str | os.PathLike) -> dict[str, Any]:
         ) from None
     if not text:
         raise ValueError(f"{path} is an archive but not a petmad model; {remedy}")
-    metadata = json.loads(text)
-    if metadata["format_version"] > FORMAT_VERSION:
+    try:
+        metadata = json.loads(text)
+        version = int(metadata["format_version"])
+    except (ValueError, TypeError, KeyError):
         raise ValueError(
-            f"{path} has format version {metadata['format_version']}, this petmad "
+            f"{path} is a petmad model whose description is damaged; export it again"
+        ) from None
+    if version > FORMAT_VERSION:
+        raise ValueError(
+            f"{path} has format version {version}, this petmad "
             f"({__version__}) reads up to {FORMAT_VERSION}; install a newer petmad"
         )
     return metadata
