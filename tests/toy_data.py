@@ -50,7 +50,7 @@ def write(path: pathlib.Path, frames: list[ase.Atoms]) -> str:
 
 
 def options(folder: pathlib.Path, n_frames: int = 13, **training) -> dict:
-    """Options of a short training on alloys written into ``folder``; 6 steps an epoch."""
+    """Options of a short training on alloys put into ``folder``, 6 steps an epoch."""
     return {
         "model": MODEL,
         "data": {

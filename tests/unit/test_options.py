@@ -1,5 +1,7 @@
 """Options of a training: defaults, types, and messages that name the right option."""
 
+import itertools
+
 import pydantic
 import pytest
 import yaml
@@ -65,6 +67,10 @@ def test_values_arrive():
         ({"training": {"epochs": 0}}, r"`training.epochs`: .*greater .*got 0"),
         ({"training": {"epochs": "many"}}, r"`training.epochs`: .*integer.*'many'"),
         ({"training": {"loss": {"energy": {"kind": "l4"}}}}, r"energy.kind`: .*'mae'"),
+        (
+            {"training": {"epochs": 2, "validate_every": 3}},
+            r"`training`: `validate_every` must be at most `epochs`, got 3 and 2",
+        ),
         ({"model": {"d_pet": 30}}, r"`model`: `num_heads` must divide `d_pet`"),
         ({"model": {"activation": "ReLU"}}, r"`activation` must be one of SwiGLU"),
     ],
@@ -124,6 +130,6 @@ def test_reference_is_a_file_of_the_defaults():
 
 def test_reference_explains_every_option():
     lines = options_reference().splitlines()
-    for above, line in zip(lines, lines[1:], strict=False):
+    for above, line in itertools.pairwise(lines):
         if not line.strip().startswith("#"):
             assert above.strip().startswith("#"), line

@@ -150,6 +150,13 @@ def test_unknown_targets_leave_the_term_out():
     assert set(terms) == {"energy", "stress"}
 
 
+def test_prediction_that_is_not_a_number_shows():
+    labels = Labels(torch.zeros(1), torch.zeros(2, 3), torch.zeros(1, 3, 3))
+    broken = labels._replace(forces=torch.full((2, 3), float("nan")))
+    terms = loss_terms(broken, labels, torch.tensor([2]), LossOptions())
+    assert math.isnan(float(terms["forces"]))
+
+
 def test_loss_gradient_is_its_slope(samples):
     model, batch = potential(), collate(samples)
     options = LossOptions()

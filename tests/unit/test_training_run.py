@@ -140,6 +140,17 @@ def test_resume_refuses_other_options(finished, tmp_path):
         train(parse_options({**finished, "data": data, "output": str(tmp_path)}), last)
 
 
+def test_a_finished_training_is_not_overwritten(finished):
+    with pytest.raises(ValueError, match=r"already holds a training.*--resume .*last"):
+        train(parse_options(finished))
+
+
+def test_divergence_is_reported(tmp_path):
+    values = toy_options(tmp_path, learning_rate=1e30, warmup_fraction=0.0)
+    with pytest.raises(ValueError, match=r"loss is nan at step \d+; lower"):
+        train(parse_options(values))
+
+
 def test_average_differs_from_the_last_weights(finished):
     state = weights(f"{finished['output']}/last.ckpt")
     name = "network.gnn_layers.0.edge_embedder.weight"

@@ -8,8 +8,8 @@ from petmad.data import Sample
 
 
 RANK_TOLERANCE = 1e-10
-"""Relative size below which singular values of the composition matrix count as zero. The
-least squares of smallest norm is the limit of upstream's ridge, without its rounding."""
+"""Relative size below which singular values of the composition matrix count as zero.
+The solution of smallest norm is the limit of upstream's ridge, without its rounding."""
 
 
 def fit_composition(samples: Sequence[Sample], n_species: int) -> torch.Tensor:

@@ -82,7 +82,7 @@ class Checkpoints(Callback):
         """Keep the model if it is the best so far."""
         metrics = validation_metrics(trainer)
         score = metrics[self._monitor]
-        if score >= self.best_score:
+        if not score < self.best_score:
             return
         self.best_score = score
         if trainer.is_global_zero:

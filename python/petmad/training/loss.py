@@ -111,27 +111,37 @@ def loss_terms(
     predicted: Labels, targets: Labels, n_atoms: torch.Tensor, options: LossOptions
 ) -> dict[str, torch.Tensor]:
     """Each term times its weight; a term without any known target is left out."""
+    residuals = per_atom_residuals(predicted, targets, n_atoms)
     terms = {
-        "energy": _term(
-            (predicted.energies - targets.energies) / n_atoms, options.energy
-        ),
-        "forces": _term(predicted.forces - targets.forces, options.forces),
+        "energy": _term(residuals.energies, targets.energies, options.energy),
+        "forces": _term(residuals.forces, targets.forces, options.forces),
         "stress": _term(
-            (predicted.strain_gradients - targets.strain_gradients)
-            / n_atoms[:, None, None],
-            options.stress,
+            residuals.strain_gradients, targets.strain_gradients, options.stress
         ),
     }
     return {name: term for name, term in terms.items() if term is not None}
 
 
-def _term(residuals: torch.Tensor, term: LossTerm) -> torch.Tensor | None:
-    """Weighted mean over the known (not NaN) residuals."""
-    if term.weight == 0:
+def per_atom_residuals(
+    predicted: Labels, targets: Labels, n_atoms: torch.Tensor
+) -> Labels:
+    """Predicted minus target; energies and strain gradients divided by n_atoms."""
+    return Labels(
+        (predicted.energies - targets.energies) / n_atoms,
+        predicted.forces - targets.forces,
+        (predicted.strain_gradients - targets.strain_gradients)
+        / n_atoms[:, None, None],
+    )
+
+
+def _term(
+    residuals: torch.Tensor, targets: torch.Tensor, term: LossTerm
+) -> torch.Tensor | None:
+    """Weighted mean over the residuals of known targets; a NaN prediction shows."""
+    known = ~torch.isnan(targets)
+    if term.weight == 0 or not known.any():
         return None
-    residuals = residuals[~torch.isnan(residuals)]
-    if residuals.numel() == 0:
-        return None
+    residuals = residuals[known]
     if term.kind == "mse":
         loss = residuals.square().mean()
     elif term.kind == "mae":

@@ -2,7 +2,7 @@
 
 import torch
 
-from .loss import Labels
+from .loss import Labels, per_atom_residuals
 
 
 MILLI = 1000.0
@@ -24,14 +24,14 @@ class Errors:
         self.sums = torch.zeros(len(UNITS), 3, dtype=torch.float64)
 
     def add(self, predicted: Labels, targets: Labels, n_atoms: torch.Tensor) -> None:
-        """Add a batch, in eV; unknown (NaN) targets are left out."""
-        strain = predicted.strain_gradients - targets.strain_gradients
-        strain = 0.5 * (strain + strain.transpose(1, 2))  # what a stress shows
-        residuals = (
-            (predicted.energies - targets.energies) / n_atoms,
-            predicted.forces - targets.forces,
-            (predicted.strain_gradients - targets.strain_gradients)
-            / n_atoms[:, None, None],
+        """Add a batch, in eV; unknown (NaN) targets are left out.
+
+        Of strain gradients the symmetric part counts, which is what a stress shows.
+        """
+        residuals = per_atom_residuals(predicted, targets, n_atoms)
+        strain = residuals.strain_gradients
+        residuals = residuals._replace(
+            strain_gradients=0.5 * (strain + strain.transpose(1, 2))
         )
         for i, residual in enumerate(residuals):
             known = residual.detach()[~torch.isnan(targets[i])] * MILLI

@@ -76,6 +76,12 @@ class TrainingModule(lightning.LightningModule):
         targets = scaled_targets(self.potential, batch)
         terms = loss_terms(predicted, targets, batch.n_atoms, self.options.loss)
         loss = torch.stack(list(terms.values())).sum()
+        if not torch.isfinite(loss):
+            raise ValueError(
+                f"the loss is {float(loss.detach())} at step {self.global_step}; lower "
+                "`training.learning_rate`, or look for structures with extreme labels; "
+                "last.ckpt holds the last finite state that was saved"
+            )
         logged = {f"train/loss_{name}": term.detach() for name, term in terms.items()}
         logged["train/loss"] = loss.detach()
         logged["train/learning_rate"] = self.optimizers().param_groups[0]["lr"]

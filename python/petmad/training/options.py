@@ -83,8 +83,8 @@ class TrainingOptions(_Section):
     atom; ``forces``, the root mean square of force components times 1 Å (better where
     all structures have nearly the same energy); or a number."""
     ema_decay: float = pydantic.Field(0.0, ge=0, lt=1)
-    """Decay per step of a moving average of the weights, which is then what is validated
-    and saved; 0 uses the weights themselves. 0.99 to 0.999 are usual."""
+    """Decay per step of a moving average of the weights, which then is validated and
+    saved in their place; 0 turns it off, 0.99 to 0.999 are usual."""
     embedding_gain: pydantic.PositiveFloat = 4.0
     """Factor of the initial weights that embed edge vectors. With 1, the usual one, the
     network starts so smooth that forces stay unlearned for long: after 300 steps on
@@ -115,6 +115,16 @@ class TrainingOptions(_Section):
     """Steps between writes of last.ckpt; it is also written after each epoch."""
     log_steps: int = pydantic.Field(10, ge=1)
     """Steps between lines of the training log."""
+
+    @pydantic.model_validator(mode="after")
+    def _validates_at_least_once(self) -> "TrainingOptions":
+        if self.validate_every > self.epochs:
+            raise ValueError(
+                "`validate_every` must be at most `epochs`, got "
+                f"{self.validate_every} and {self.epochs}: the best model is chosen by "
+                "validation"
+            )
+        return self
 
 
 class Options(_Section):
@@ -187,6 +197,8 @@ def _explain(problem: dict[str, Any]) -> str:
     if problem["type"] in ("missing", "missing_argument"):
         return f"option `{where}` is missing; add it"
     message = problem["msg"].removeprefix("Value error, ")
+    if isinstance(problem["input"], dict):
+        return f"option `{where}`: {message}"
     return f"option `{where}`: {message}; got {problem['input']!r}"
 
 

@@ -1,4 +1,4 @@
-"""The options as text: every name with its default and meaning, in the shape of a file."""
+"""The options as text: every name with its default and meaning, as a file has it."""
 
 import ast
 import inspect

@@ -50,10 +50,15 @@ def train(options: Options, resume: str | Path | None = None) -> Path:
     splits = load_splits(options)
     n_steps = steps_per_epoch(len(splits.train), training.batch_size, training.devices)
     potential = make_initial(splits, options)
+    folder = Path(options.output)
     if resume is not None:
         check_resumable(resume, potential, options)
-
-    folder = Path(options.output)
+    elif (folder / "last.ckpt").exists():
+        raise ValueError(
+            f"{folder} already holds a training; continue it with `--resume "
+            f"{folder / 'last.ckpt'}`, name another folder with `--output`, or remove "
+            "it"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     checkpoints = Checkpoints(
         folder, training.monitor, training.checkpoint_steps, provenance(options)
@@ -146,8 +151,8 @@ def check_resumable(path: str | Path, potential: Potential, options: Options) ->
     ]
     if hashes[0] != hashes[1]:
         raise ValueError(
-            f"cannot resume from {path}: the data files are not those it was trained on "
-            "(their SHA-256 differ); restore them or train anew"
+            f"cannot resume from {path}: the data files are not those it was trained "
+            "on (their SHA-256 differ); restore them or train anew"
         )
 
 
