@@ -1,0 +1,175 @@
+"""The ASE calculator: derivatives, signs and orders, and the messages of its errors."""
+
+import ase
+import numpy as np
+import pytest
+from ase.build import bulk, molecule
+from ase.calculators.calculator import PropertyNotImplementedError
+from finite_differences import assert_derivative
+from variants import make_potential
+
+from petmad import PETMADCalculator
+from petmad.export import export_model
+
+
+FORCES = 1e-7
+"""Relative to the largest force, float64."""
+STRESS = 1e-6
+"""Relative to the largest stress, float64."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("calculator")
+
+
+@pytest.fixture(scope="module", params=["modern", "adaptive_solver", "adaptive_grid"])
+def calculator(request, folder):
+    path = folder / f"{request.param}.pt"
+    export_model(make_potential(request.param), path, "float64")
+    return PETMADCalculator(path)
+
+
+@pytest.fixture(scope="module")
+def conditioned(folder):
+    path = folder / "conditioned.pt"
+    export_model(make_potential("conditioned"), path, "float64")
+    return path
+
+
+def quartz_like() -> ase.Atoms:
+    """A skewed cell of silicon and oxygen, none of its stress components zero."""
+    atoms = bulk("Si", "diamond", a=5.2)
+    atoms += ase.Atoms("O2", positions=[[0.9, 1.4, 2.9], [2.5, 3.0, 0.6]])
+    atoms.rattle(0.1, seed=3)
+    skew = np.array([[1.0, 0.1, 0.05], [0.0, 1.0, 0.08], [0.0, 0.0, 1.0]])
+    atoms.set_cell(atoms.cell.array @ skew, scale_atoms=True)
+    return atoms
+
+
+@pytest.mark.parametrize("make", [quartz_like, lambda: molecule("CH3OH")])
+def test_forces_are_finite_differences(calculator, make):
+    atoms = make()
+    atoms.calc = calculator
+    forces, positions = atoms.get_forces(), atoms.positions.copy()
+    rng = np.random.default_rng(0)
+    moves = rng.normal(size=(2, *positions.shape))
+    single = np.zeros_like(positions)
+    single[1, 2] = 1.0
+    for move in (*moves, single):
+        move = move / np.linalg.norm(move)
+
+        def energy_along(t: float, move: np.ndarray = move) -> float:
+            atoms.positions = positions + t * move
+            return atoms.get_potential_energy()
+
+        scale = np.abs(forces).max()
+        slope = -float((forces * move).sum())
+        assert_derivative(energy_along, slope, scale, FORCES, "forces by ASE")
+
+
+VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
+
+
+def test_stress_is_the_derivative_by_strain_in_voigt_order(calculator):
+    """Symmetric strain of one component at a time; positive in tension."""
+    atoms = quartz_like()
+    atoms.calc = calculator
+    stress, cell, volume = (
+        atoms.get_stress(),
+        atoms.cell.array.copy(),
+        atoms.get_volume(),
+    )
+    assert np.abs(stress).min() > 1e-4 * np.abs(stress).max()
+    for component, (i, j) in zip(stress, VOIGT, strict=True):
+
+        def energy_along(t: float, i: int = i, j: int = j) -> float:
+            strain = np.zeros((3, 3))
+            strain[i, j] += 0.5 * t
+            strain[j, i] += 0.5 * t
+            atoms.set_cell(cell @ (np.eye(3) + strain), scale_atoms=True)
+            return atoms.get_potential_energy()
+
+        scale, slope = volume * np.abs(stress).max(), volume * component
+        assert_derivative(energy_along, slope, scale, STRESS, f"stress {i}{j}")
+
+
+def test_sums(calculator):
+    atoms = quartz_like()
+    atoms.calc = calculator
+    energies, stresses = atoms.get_potential_energies(), atoms.get_stresses()
+    assert energies.sum() == pytest.approx(atoms.get_potential_energy(), rel=1e-13)
+    scale = np.abs(atoms.get_stress()).max()
+    np.testing.assert_allclose(
+        stresses.sum(axis=0), atoms.get_stress(), rtol=0, atol=1e-12 * scale
+    )
+    np.testing.assert_allclose(atoms.get_forces().sum(axis=0), 0.0, atol=1e-12)
+
+
+def test_no_stress_without_a_periodic_cell(calculator):
+    atoms = molecule("H2O")
+    atoms.calc = calculator
+    atoms.get_potential_energy()
+    with pytest.raises(PropertyNotImplementedError):
+        atoms.get_stress()
+
+
+def test_charge_and_spin_are_read_anew(conditioned):
+    """ASE itself sees no change when only ``atoms.info`` changes."""
+    atoms = molecule("H2O")
+    atoms.calc = PETMADCalculator(conditioned)
+    neutral = atoms.get_potential_energy()
+    atoms.info["charge"] = 1
+    charged = atoms.get_potential_energy()
+    atoms.info["spin"] = 2
+    doublet = atoms.get_potential_energy()
+    del atoms.info["spin"]
+    atoms.info["spin_multiplicity"] = 2
+    assert atoms.get_potential_energy() == doublet
+    atoms.info.clear()
+    assert atoms.get_potential_energy() == neutral
+    assert len({neutral, charged, doublet}) == 3
+
+
+def test_charge_out_of_range(conditioned):
+    atoms = molecule("H2O")
+    atoms.calc = PETMADCalculator(conditioned)
+    atoms.info["charge"] = 11
+    message = "`charge` must be within ±10 for this model, got 11"
+    with pytest.raises((ValueError, RuntimeError), match=message):
+        atoms.get_potential_energy()
+
+
+def test_unknown_element_is_named_beside_the_known(calculator):
+    atoms = molecule("CH3Cl")
+    atoms.calc = calculator
+    message = r"lacks the elements \['Cl'\]; it knows atomic numbers \[1, 6, 8, 14\]"
+    with pytest.raises(ValueError, match=message):
+        atoms.get_potential_energy()
+
+
+def test_missing_model_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"no readable model file at '.*nowhere\.pt'"):
+        PETMADCalculator(tmp_path / "nowhere.pt")
+
+
+def test_overlapping_atoms_are_named(calculator):
+    atoms = ase.Atoms("OOH", positions=[[0, 0, 0], [1e-4, 0, 0], [1.0, 0, 0]])
+    atoms.calc = calculator
+    with pytest.raises(ValueError, match="0 and 1"):
+        atoms.get_potential_energy()
+
+
+def test_atoms_that_are_not_numbers(calculator):
+    atoms = molecule("H2O")
+    atoms.positions[1, 1] = np.nan
+    atoms.calc = calculator
+    with pytest.raises(ValueError, match="position"):
+        atoms.get_potential_energy()
+
+
+def test_no_atoms(calculator):
+    atoms = ase.Atoms()
+    atoms.calc = calculator
+    assert atoms.get_potential_energy() == 0.0
+    assert atoms.get_forces().shape == (0, 3)
