@@ -13,8 +13,8 @@ import sys
 import numpy as np
 import pytest
 import torch
-from resources import REPOSITORY
 from graphs import answer_graph, make_graph
+from resources import REPOSITORY
 from structures import Structure
 from upstream_names import named_parameters, set_seeded_weights
 from variants import ATOMIC_NUMBERS, COVALENT_RADII, TARGETS, VARIANTS, hypers
