@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from lammps_tools import (
     CASES,
+    Box,
     assert_same,
     hybrid_script,
     output_lines,
@@ -63,7 +64,7 @@ fix move all nve
     ("n_ranks", "model"), [(1, "adaptive"), (2, "fixed"), (4, "adaptive")]
 )
 def test_numbers_hold_after_md_across_borders(models, tmp_path, n_ranks, model):
-    box = water()
+    box = water((3, 2, 2))
     write_data(tmp_path / "box.data", box)
     script = setup_lines(box, "box.data", models[model]) + MOVING
     run_lammps(script + output_lines("moved", steps=100), tmp_path, n_ranks=n_ranks)
@@ -80,31 +81,73 @@ def test_tiled_and_balanced_domains(models, tmp_path):
     write_data(tmp_path / "box.data", box)
     script = setup_lines(box, "box.data", models["adaptive"])
     script += "comm_style tiled\nbalance 1.0 rcb\n" + MOVING
-    script += "fix tile all balance 20 1.0 rcb\n"
-    run_lammps(script + output_lines("tiled", steps=40), tmp_path, n_ranks=4)
+    script += "fix tile all balance 10 1.0 rcb\n"
+    run_lammps(script + output_lines("tiled", steps=25), tmp_path, n_ranks=4)
     found = read_output(tmp_path, "tiled")
     expected = reference(models["adaptive"], box, positions=found["positions"])
     assert_same(found, expected, 1e-10)
 
 
-def test_triclinic_npt(models, tmp_path):
-    box = CASES["triclinic"]()
-    write_data(tmp_path / "box.data", box)
-    script = setup_lines(box, "box.data", models["fixed"])
-    script += """
-velocity all create 300 77 loop geom
-timestep 0.0005
-fix move all npt temp 300 300 0.05 tri 0 0 0.1
-"""
-    script += output_lines("npt", steps=30)
+def run_in_changing_cell(box, model, commands, folder, n_steps=0):
+    """Two ranks give the engine's numbers in the cell they end in: returned."""
+    write_data(folder / "box.data", box)
+    script = setup_lines(box, "box.data", model)
+    script += "velocity all create 300 77 loop geom\ntimestep 0.0005\n"
+    script += commands + output_lines("out", n_steps)
     script += 'print "$(lx:%.17g) $(ly:%.17g) $(lz:%.17g) $(xy:%.17g) $(xz:%.17g) &\n'
     script += '$(yz:%.17g)" file cell.txt\n'
-    run_lammps(script, tmp_path, n_ranks=2)
-    lx, ly, lz, xy, xz, yz = map(float, (tmp_path / "cell.txt").read_text().split())
+    run_lammps(script, folder, n_ranks=2)
+    lx, ly, lz, xy, xz, yz = map(float, (folder / "cell.txt").read_text().split())
     cell = np.array([[lx, 0, 0], [xy, ly, 0], [xz, yz, lz]])
+    found = read_output(folder, "out")
+    assert_same(found, reference(model, box, found["positions"], cell), 1e-10)
+    return cell
+
+
+def test_triclinic_npt(models, tmp_path):
+    box = CASES["triclinic"]()
+    steps = "fix move all npt temp 300 300 0.05 tri 0 0 0.1\n"
+    cell = run_in_changing_cell(box, models["fixed"], steps, tmp_path, n_steps=30)
     assert np.abs(cell - box.cell).max() > 1e-4
-    found = read_output(tmp_path, "npt")
-    expected = reference(models["fixed"], box, found["positions"], cell)
+
+
+def test_sheared_box_flips(models, tmp_path):
+    box = CASES["triclinic"]()
+    steps = """
+fix move all nve
+fix shear all deform 1 xy erate 60 remap v flip yes
+run 60
+unfix shear
+"""
+    cell = run_in_changing_cell(box, models["fixed"], steps, tmp_path)
+    assert cell[1, 0] < 0 < box.cell[1, 0]
+
+
+@pytest.mark.parametrize("line", ["neighbor 0.0 bin", "comm_modify cutoff 9.0"])
+def test_any_skin_and_ghost_depth(models, tmp_path, line):
+    box = water((3, 2, 2))
+    write_data(tmp_path / "box.data", box)
+    script = setup_lines(box, "box.data", models["adaptive"]) + f"{line}\n" + MOVING
+    run_lammps(script + output_lines("out", steps=15), tmp_path, n_ranks=2)
+    found = read_output(tmp_path, "out")
+    expected = reference(models["adaptive"], box, positions=found["positions"])
+    assert_same(found, expected, 1e-10)
+
+
+def test_lattice_with_neighbors_at_the_cutoff(models, tmp_path):
+    """Distances of 3.6 Å and 5.4 Å sit on the cutoff and on the rim of the list.
+
+    The origin is moved, so that ranks round them differently.
+    """
+    spots = 1.8 * np.array(list(np.ndindex(5, 4, 4)))
+    symbols = [("O", "H", "C")[i % 3] for i in range(len(spots))]
+    box = Box(symbols, spots, 1.8 * np.diag([5, 4, 4]))
+    write_data(tmp_path / "box.data", box)
+    script = setup_lines(box, "box.data", models["adaptive"])
+    script += "neighbor 1.8 bin\ndisplace_atoms all move -0.3 0.7 0.1111111\n"
+    run_lammps(script + output_lines("out"), tmp_path, n_ranks=3)
+    found = read_output(tmp_path, "out")
+    expected = reference(models["adaptive"], box, positions=found["positions"])
     assert_same(found, expected, 1e-10)
 
 
