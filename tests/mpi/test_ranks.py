@@ -1,5 +1,8 @@
 """Several ranks of LAMMPS give the engine's numbers, also empty ones and after MD."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from lammps_tools import (
@@ -8,6 +11,7 @@ from lammps_tools import (
     assert_same,
     hybrid_script,
     output_lines,
+    program,
     read_numbers,
     read_output,
     reference,
@@ -184,3 +188,25 @@ def test_ranks_exchange_within_partitions(models, tmp_path):
     for name, seed in (("a", 1), ("b", 9)):
         expected = reference(models["fixed"], water((2, 2, 2), seed=seed))
         assert_same(read_output(tmp_path, name), expected, 1e-10)
+
+
+def test_ranks_driven_from_python(models, tmp_path):
+    box = water((3, 2, 2))
+    write_data(tmp_path / "box.data", box)
+    (tmp_path / "in.water").write_text(setup_lines(box, "box.data", models["fixed"]))
+    (tmp_path / "drive.py").write_text(
+        "from lammps import lammps\n"
+        "lmp = lammps(cmdargs=['-log', 'none', '-screen', 'none'])\n"
+        "lmp.file('in.water')\n"
+        "lmp.command('run 0')\n"
+        "energy = lmp.get_thermo('pe')\n"
+        "if lmp.extract_setting('world_rank') == 0:\n"
+        "    open('energy.txt', 'w').write(repr(energy))\n"
+        "lmp.finalize()\n"
+    )
+    command = [program("mpiexec"), "-n", "2", sys.executable, "drive.py"]
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=120)
+    expected = reference(models["fixed"], box)["energy"]
+    assert float((tmp_path / "energy.txt").read_text()) == pytest.approx(
+        expected, rel=1e-10
+    )
