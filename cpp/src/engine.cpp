@@ -191,7 +191,7 @@ Engine::evaluate(const DomainView& view, Transport* transport, const Requests& r
         *edges, {view.n_owned, view.n_total}, {view.charge, view.spin_multiplicity}, halo, requests
     );
     impl_->statistics.n_crossing_edges = halo ? static_cast<int64_t>(halo->live_edges().size()) : 0;
-    impl_->statistics.bytes_sent = halo ? halo->bytes_sent() : 0;
+    impl_->statistics.bytes_sent = halo ? halo->take_bytes_sent() : 0;
     check_finite(impl_->results, view.labels);
     return impl_->results;
 }

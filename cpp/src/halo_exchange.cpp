@@ -146,7 +146,6 @@ HaloExchange::HaloExchange(
     : transport_(&transport), rank_(transport.rank()), n_ranks_(transport.n_ranks()),
       n_remote_(static_cast<int64_t>(remote_atoms.size())), remote_counts_(n_ranks_, 0),
       sent_counts_(n_ranks_, 0), crossing_counts_(n_ranks_, 0), live_counts_(n_ranks_, 0) {
-    const Stopwatch stopwatch(seconds_);
     for (const RemoteAtom& atom : remote_atoms) {
         ++remote_counts_[atom.rank];
     }
@@ -279,8 +278,6 @@ void HaloExchange::match(
 
 void HaloExchange::begin_step(const std::vector<int64_t>& step_of_raw_edge, Transport& transport) {
     transport_ = &transport;
-    bytes_sent_ = 0;
-    seconds_ = 0.0;
     crossing_steps_.clear();
     for (const int64_t raw_edge : crossing_edges_) {
         crossing_steps_.push_back(step_of_raw_edge[raw_edge]);

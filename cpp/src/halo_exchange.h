@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "geometry.h"
@@ -79,7 +80,9 @@ public:
     /// Collective: rows of live_edges() out, those of their reversed edges in.
     void swap_edges(const char* own, char* reversed, int64_t row_bytes);
 
-    int64_t bytes_sent() const { return bytes_sent_; }
+    /// Bytes sent since the last call.
+    int64_t take_bytes_sent() { return std::exchange(bytes_sent_, 0); }
+    /// Time in the messages of steps, since construction.
     double seconds() const { return seconds_; }
 
 private:

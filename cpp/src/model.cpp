@@ -171,7 +171,8 @@ const ModelInfo& Model::info() const { return impl_->info; }
 Prediction Model::evaluate(
     const StepEdges& edges, int charge, int spin_multiplicity, int64_t halo, bool want_gradients
 ) {
-    // Profiled and fused graphs would be compiled anew whenever the number of edges changes.
+    // Profiling and fusing made the first three steps 0.3 to 0.5 s instead of 0.1 s (192 atoms,
+    // d_pet 64, one thread), again for every new model, and later ones no faster.
     const torch::jit::GraphOptimizerEnabledGuard plain_interpreter(false);
     const CallerThreadAutograd in_this_thread;
     const torch::AutoGradMode grad_mode(want_gradients);
