@@ -9,12 +9,16 @@ import sys
 
 import pytest
 import torch
+from toy_data import MODEL, alloys
 from toy_data import options as toy_options
 
+from petmad.data import make_sample
+from petmad.data.structures import LabelKeys, to_structure
+from petmad.model import PETConfig, TargetSpec
 from petmad.training import checkpoint
 from petmad.training.evaluation import evaluate, load_predictor
-from petmad.training.options import parse_options
-from petmad.training.trainer import train
+from petmad.training.options import TrainingOptions, parse_options
+from petmad.training.trainer import fit_baseline, train
 
 
 KILLED = """
@@ -149,6 +153,17 @@ def test_divergence_is_reported(tmp_path):
     values = toy_options(tmp_path, learning_rate=1e30, warmup_fraction=0.0)
     with pytest.raises(ValueError, match=r"loss is nan at step \d+; lower"):
         train(parse_options(values))
+
+
+@pytest.mark.parametrize(("factor", "hinted"), [(0.1, False), (10.0, True)])
+def test_hint_at_forces_far_above_the_energy_scale(tmp_path, caplog, factor, hinted):
+    structures = [to_structure(atoms, "toy", LabelKeys()) for atoms in alloys(4)]
+    samples = [make_sample(s, [29, 79], 3.0) for s in structures]
+    samples = [s._replace(forces=factor * s.forces) for s in samples]
+    config = PETConfig(**MODEL)
+    model = checkpoint.make_potential(config, [29, 79], [TargetSpec()], "float32")
+    fit_baseline(model, samples, TrainingOptions())
+    assert ("energy_scale: forces" in caplog.text) is hinted
 
 
 def test_average_differs_from_the_last_weights(finished):

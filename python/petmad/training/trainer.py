@@ -20,7 +20,7 @@ from petmad.data.structures import file_sha256
 from petmad.model import Potential, TargetSpec
 
 from . import checkpoint
-from .baseline import fit_composition, fit_scale
+from .baseline import fit_composition, fit_scale, force_spread
 from .callbacks import Checkpoints, ValidationLog
 from .loaders import train_loader, valid_loader
 from .module import TrainingModule
@@ -29,6 +29,8 @@ from .splits import Splits, as_list, load_splits
 
 
 LOG = logging.getLogger(__name__)
+LARGE_FORCES = 20.0
+"""Ratio of forces to energy scale that earns a hint: 4 for alloys, 210 for water."""
 
 
 def train(options: Options, resume: str | Path | None = None) -> Path:
@@ -113,6 +115,14 @@ def fit_baseline(
     scale = fit_scale(samples, composition, options.energy_scale)
     potential.compositions[0].data.copy_(composition[:, None])
     potential.scales[0].data.fill_(scale)
+    if options.energy_scale == "energy" and options.loss.forces.weight > 0:
+        ratio = force_spread(samples) / scale
+        if ratio > LARGE_FORCES:
+            LOG.warning(
+                "forces [eV/Å] are %.0f times the energy scale [eV]; "
+                "`training.energy_scale: forces` will learn faster",
+                ratio,
+            )
 
 
 def check_resumable(path: str | Path, potential: Potential, options: Options) -> None:
