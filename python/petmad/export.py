@@ -131,7 +131,7 @@ def export_model(
         potential: the model; left unchanged.
         path: file to write, usually ``*.pt``. Replaced in one step: an interrupted
             export leaves the old file.
-        dtype: of the network, ``float32`` or ``float64``; geometry and sums are float64.
+        dtype: of the network, ``float32`` or ``float64``; the rest is float64.
         name: shown in logs; default: the stem of ``path``.
         training: provenance to carry along, anything JSON can hold.
 

@@ -1,0 +1,51 @@
+"""The main job and the bundled model: runs, errors on held-out data, conservation."""
+
+import numpy as np
+import pytest
+
+from petmad.cli import main
+from petmad.demo.run import FOLDER
+from petmad.model_file import read_metadata
+from petmad.training.evaluation import evaluate, load_predictor
+
+
+WATER = FOLDER / "water.pt"
+MAX_FORCE_RMSE = 80.0  # meV/Å
+MAX_ENERGY_RMSE = 1.0  # meV/atom
+MAX_DRIFT = 2.0  # meV/atom/ps over 0.1 ps; benchmarks/nve_drift.py measures 10 ps
+
+
+@pytest.mark.lammps
+@pytest.mark.mpi
+def test_demo_runs_on_two_ranks(tmp_path, capsys):
+    command = ["demo", "--output", str(tmp_path), "--nvt-steps", "40"]
+    assert main([*command, "--nve-steps", "200"]) == 0
+    text = capsys.readouterr().out
+    for part in ("240 steps", "ms/step", "drift", "first O-O peak", "water.png"):
+        assert part in text
+    log = (tmp_path / "log.lammps").read_text()
+    assert "mode: exchange" in log
+    thermo = np.genfromtxt(tmp_path / "thermo.csv", delimiter=",", names=True)
+    nve = thermo[thermo["step"] >= 40]
+    assert nve["step"][-1] == 240
+    assert 150 < nve["temperature"].mean() < 450
+    energies = nve["total_energy"] / 192 * 1e3
+    slope = np.polyfit(nve["time"], energies, 1)[0]
+    assert abs(slope) < MAX_DRIFT
+    assert (tmp_path / "trajectory.extxyz").read_text().count("192\n") >= 12
+    assert (tmp_path / "water.png").stat().st_size > 10_000
+
+
+def test_bundled_model_says_where_it_comes_from():
+    metadata = read_metadata(WATER)
+    assert metadata["atomic_numbers"] == [1, 8]
+    assert WATER.stat().st_size < 5e6
+    training = metadata["training"]
+    assert training["options"]["data"]["train"].endswith("water_pbe0ts/train.extxyz.xz")
+    assert set(training["data_sha256"]) == {"train.extxyz.xz", "val.extxyz.xz"}
+
+
+def test_bundled_model_on_the_test_split(data_dir):
+    errors = evaluate(load_predictor(WATER), data_dir / "water_pbe0ts/test.extxyz.xz")
+    assert errors["forces_rmse"] <= MAX_FORCE_RMSE
+    assert errors["energy_rmse"] < MAX_ENERGY_RMSE
