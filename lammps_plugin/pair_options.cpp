@@ -20,14 +20,8 @@ int parse_integer(const std::string& keyword, const std::string& value, int smal
     const char* end = value.data() + value.size();
     const auto result = std::from_chars(value.data(), end, number);
     PETMAD_CHECK(
-        result.ec == std::errc() && result.ptr == end && number >= smallest,
-        "`",
-        keyword,
-        "` must be an integer of at least ",
-        smallest,
-        ", got '",
-        value,
-        "'"
+        result.ec == std::errc() && result.ptr == end && number >= smallest, "`", keyword,
+        "` must be an integer of at least ", smallest, ", got '", value, "'"
     );
     return number;
 }
@@ -63,11 +57,8 @@ int32_t species_of(const std::string& symbol, const std::vector<int64_t>& atomic
             return element_symbol(number) == symbol;
         });
     PETMAD_CHECK(
-        found != atomic_numbers.end(),
-        "element '",
-        symbol,
-        "' is not one of this model, which knows: ",
-        symbols_of(atomic_numbers),
+        found != atomic_numbers.end(), "element '", symbol,
+        "' is not one of this model, which knows: ", symbols_of(atomic_numbers),
         "; give one of these, or NULL for a type that another pair style takes"
     );
     return static_cast<int32_t>(found - atomic_numbers.begin());
@@ -84,11 +75,8 @@ PairOptions parse_pair_options(const std::vector<std::string>& arguments) {
         const bool is_known = keyword == "device" || keyword == "threads" || keyword == "charge"
                               || keyword == "spin" || keyword == "check";
         PETMAD_CHECK(
-            is_known,
-            "unknown keyword '",
-            keyword,
-            "'; known are device, threads, charge, spin and check: ",
-            usage
+            is_known, "unknown keyword '", keyword,
+            "'; known are device, threads, charge, spin and check: ", usage
         );
         PETMAD_CHECK(
             i + 1 < arguments.size(), "keyword '", keyword, "' lacks its value; write: ", usage
@@ -112,17 +100,13 @@ PairOptions parse_pair_options(const std::vector<std::string>& arguments) {
 }
 
 std::vector<int32_t> parse_elements(
-    const std::vector<std::string>& elements,
-    int n_types,
+    const std::vector<std::string>& elements, int n_types,
     const std::vector<int64_t>& atomic_numbers
 ) {
     PETMAD_CHECK(
         static_cast<int>(elements.size()) == n_types,
-        "`pair_coeff * *` must name one element (or NULL) per atom type: there are ",
-        n_types,
-        " types, got ",
-        elements.size(),
-        " names"
+        "`pair_coeff * *` must name one element (or NULL) per atom type: there are ", n_types,
+        " types, got ", elements.size(), " names"
     );
     std::vector<int32_t> species;
     for (const std::string& element : elements) {

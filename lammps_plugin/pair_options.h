@@ -25,8 +25,7 @@ PairOptions parse_pair_options(const std::vector<std::string>& arguments);
 /// Species of each type from 0, -1 for NULL, out of the elements of `pair_coeff * * ...`.
 /// Throws petmad::Error: wrong number of elements, an element the model lacks, nothing but NULL.
 std::vector<int32_t> parse_elements(
-    const std::vector<std::string>& elements,
-    int n_types,
+    const std::vector<std::string>& elements, int n_types,
     const std::vector<int64_t>& atomic_numbers
 );
 

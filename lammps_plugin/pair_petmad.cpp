@@ -86,9 +86,8 @@ void PairPetmad::settings(int n_arguments, char** arguments) {
     }
     if (options_.is_conditioned && !engine_->info().is_conditioned && comm->me == 0) {
         error->warning(
-            FLERR,
-            std::string(prefix) + "`charge` and `spin` have no effect: model '"
-                + engine_->info().name + "' was trained without them"
+            FLERR, std::string(prefix) + "`charge` and `spin` have no effect: model '"
+                       + engine_->info().name + "' was trained without them"
         );
     }
 }
@@ -110,12 +109,8 @@ std::string PairPetmad::find_model(const std::string& name) const {
     const std::string path = utils::get_potential_file_path(name);
     const char* folders = std::getenv("LAMMPS_POTENTIALS");
     PETMAD_CHECK(
-        !path.empty(),
-        "cannot read the model file '",
-        name,
-        "'; looked in ",
-        platform::current_directory(),
-        " and in LAMMPS_POTENTIALS (",
+        !path.empty(), "cannot read the model file '", name, "'; looked in ",
+        platform::current_directory(), " and in LAMMPS_POTENTIALS (",
         folders != nullptr ? folders : "not set",
         "); give the path of a file written by `petmad export`"
     );
@@ -126,20 +121,21 @@ std::string PairPetmad::choose_device(const std::string& wanted) const {
     if (wanted != "auto" && wanted != "cuda") {
         return wanted;
     }
-    const int n_devices = petmad::n_cuda_devices();
-    if (n_devices == 0) {
-        PETMAD_CHECK(
-            wanted == "auto",
-            "`device cuda` was asked for, but torch finds no CUDA device; "
-            "check the driver and that a CUDA build of torch is installed, or use `device cpu`"
-        );
-        return "cpu";
-    }
+    // Collective, hence before anything in which ranks on different nodes may differ.
     MPI_Comm node;
     int local_rank = 0;
     MPI_Comm_split_type(world, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node);
     MPI_Comm_rank(node, &local_rank);
     MPI_Comm_free(&node);
+    const int n_devices = petmad::n_cuda_devices();
+    if (n_devices == 0) {
+        PETMAD_CHECK(
+            wanted == "auto", "`device cuda` was asked for, but torch finds no CUDA device; check "
+                              "the driver and that "
+                              "a CUDA build of torch is installed, or use `device cpu`"
+        );
+        return "cpu";
+    }
     return "cuda:" + std::to_string(local_rank % n_devices);
 }
 
@@ -155,6 +151,7 @@ void PairPetmad::coeff(int n_arguments, char** arguments) {
 }
 
 void PairPetmad::assign_species(int n_arguments, char** arguments) {
+    PETMAD_CHECK(engine_, "no model is loaded, since `pair_style petmad` failed; correct it first");
     const bool all_types = n_arguments >= 2 && std::strcmp(arguments[0], "*") == 0
                            && std::strcmp(arguments[1], "*") == 0;
     PETMAD_CHECK(all_types, "`pair_coeff` must begin with `* *`, then one element per atom type");
@@ -164,9 +161,7 @@ void PairPetmad::assign_species(int n_arguments, char** arguments) {
     species_of_type_.insert(species_of_type_.end(), species.begin(), species.end());
     const auto null = std::find(species.begin(), species.end(), -1);
     PETMAD_CHECK(
-        force->pair != this || null == species.end(),
-        "atom type ",
-        null - species.begin() + 1,
+        force->pair != this || null == species.end(), "atom type ", null - species.begin() + 1,
         " is NULL, but petmad is the only pair style; name its element, or give the type to "
         "another style under `pair_style hybrid/overlay`"
     );
@@ -204,8 +199,7 @@ void PairPetmad::check_units() {
         style == "metal" || style == "real",
         "works in `units metal` (eV) or `units real` "
         "(kcal/mol, converted), got `units ",
-        style,
-        "`; change the units command"
+        style, "`; change the units command"
     );
     energy_unit_ =
         style == "real" ? utils::get_conversion_factor(utils::ENERGY, utils::METAL2REAL) : 1.0;
@@ -213,14 +207,12 @@ void PairPetmad::check_units() {
 
 void PairPetmad::check_settings() const {
     PETMAD_CHECK(
-        !species_of_type_.empty(),
-        "the atom types have no elements; after `pair_style petmad` "
-        "write `pair_coeff * *` with one element per type"
+        !species_of_type_.empty(), "the atom types have no elements; after `pair_style petmad` "
+                                   "write `pair_coeff * *` with one element per type"
     );
     PETMAD_CHECK(
-        force->newton_pair,
-        "needs `newton on`, since forces on ghost atoms must be sent home; "
-        "remove `newton off` (the pair part) from the input"
+        force->newton_pair, "needs `newton on`, since forces on ghost atoms must be sent home; "
+                            "remove `newton off` (the pair part) from the input"
     );
     bool excludes = neighbor->nex_group > 0 || neighbor->nex_mol > 0;
     for (int k = 0; k < neighbor->nex_type; ++k) {
@@ -229,14 +221,12 @@ void PairPetmad::check_settings() const {
                        && species_of_type_[neighbor->ex2_type[k]] >= 0);
     }
     PETMAD_CHECK(
-        !excludes,
-        "`neigh_modify exclude` cannot take pairs out of a many-body model; remove it, "
-        "or map the types to NULL and use `pair_style hybrid/overlay`"
+        !excludes, "`neigh_modify exclude` cannot take pairs out of a many-body model; remove it, "
+                   "or map the types to NULL and use `pair_style hybrid/overlay`"
     );
     PETMAD_CHECK(
-        neighbor->includegroup == 0,
-        "`neigh_modify include` cannot leave atoms out of a many-body "
-        "model; remove it"
+        neighbor->includegroup == 0, "`neigh_modify include` cannot leave atoms out of a many-body "
+                                     "model; remove it"
     );
 }
 
@@ -284,11 +274,7 @@ void PairPetmad::check_hybrid() const {
         for (int j = i; j < n; ++j) {
             const bool is_mapped = species_of_type_[i] >= 0 && species_of_type_[j] >= 0;
             PETMAD_CHECK(
-                !is_mapped || pair_is_ours_[i * n + j],
-                "atom types ",
-                i,
-                " and ",
-                j,
+                !is_mapped || pair_is_ours_[i * n + j], "atom types ", i, " and ", j,
                 " have elements here, but the hybrid style gives their pairs to another style; a "
                 "many-body model needs all pairs of its types: use `pair_style hybrid/overlay`, or "
                 "map the types to NULL"
@@ -319,19 +305,18 @@ void PairPetmad::finish() {
     MPI_Allreduce(MPI_IN_PLACE, sums, 4, MPI_DOUBLE, MPI_SUM, world);
     if (comm->me == 0) {
         utils::logmesg(
-            lmp,
-            describe_totals({
-                largest[0],
-                largest[1],
-                largest[2],
-                largest[3],
-                largest[4],
-                largest[5],
-                sums[0],
-                sums[1],
-                sums[2],
-                sums[3],
-            })
+            lmp, describe_totals({
+                     largest[0],
+                     largest[1],
+                     largest[2],
+                     largest[3],
+                     largest[4],
+                     largest[5],
+                     sums[0],
+                     sums[1],
+                     sums[2],
+                     sums[3],
+                 })
         );
     }
 }

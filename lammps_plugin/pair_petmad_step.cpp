@@ -64,12 +64,8 @@ bool PairPetmad::atoms_changed() {
 void PairPetmad::refresh_owners() {
     const double depth = cutoff_ + neighbor->skin;
     PETMAD_CHECK(
-        comm->get_comm_cutoff() >= depth - 1e-9,
-        "ghost atoms reach ",
-        comm->get_comm_cutoff(),
-        " A, but cutoff + skin = ",
-        depth,
-        " A is needed; remove or raise `comm_modify cutoff`"
+        comm->get_comm_cutoff() >= depth - 1e-9, "ghost atoms reach ", comm->get_comm_cutoff(),
+        " A, but cutoff + skin = ", depth, " A is needed; remove or raise `comm_modify cutoff`"
     );
     const int n_total = atom->nlocal + atom->nghost;
     owner_ranks_.assign(n_total, comm->me);

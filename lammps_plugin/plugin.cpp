@@ -16,9 +16,7 @@ namespace {
 constexpr int error_all = 2;
 constexpr const char* library_name = "libpetmad_lammps.so";
 
-std::string folder_of(const std::string& path) {
-    return path.substr(0, path.find_last_of('/'));
-}
+std::string folder_of(const std::string& path) { return path.substr(0, path.find_last_of('/')); }
 
 std::string folder_of_this_file() {
     static const char anchor = 0;

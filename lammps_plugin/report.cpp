@@ -45,10 +45,7 @@ std::string describe_types(const std::vector<TypeEntry>& types) {
         const std::string species = types[i].species >= 0 ? std::to_string(types[i].species) : "-";
         const std::string mass = types[i].mass > 0.0 ? format("%.6g", types[i].mass) : "per atom";
         text += format(
-            "  %4zu  %-7s  %7s  %s\n",
-            i + 1,
-            name_of(types[i]).c_str(),
-            species.c_str(),
+            "  %4zu  %-7s  %7s  %s\n", i + 1, name_of(types[i]).c_str(), species.c_str(),
             mass.c_str()
         );
     }
@@ -81,16 +78,13 @@ std::string describe_totals(const RunTotals& totals) {
     const double n_atoms = std::max(totals.n_owned, 1.0);
     return format(
                "pair_style petmad: %.0f evaluations, %.0f list builds, slowest rank\n",
-               totals.n_evaluations,
-               totals.n_list_builds
+               totals.n_evaluations, totals.n_list_builds
            )
            + line("list", totals.seconds_list) + line("exchange", totals.seconds_exchange)
            + line("model", totals.seconds_model) + line("fold", totals.seconds_fold)
            + format(
                "  edges per atom: %.1f in the cutoff, %.1f kept; bytes sent per step: %.0f\n",
-               totals.n_raw_edges / n_atoms,
-               totals.n_kept_edges / n_atoms,
-               totals.bytes_sent
+               totals.n_raw_edges / n_atoms, totals.n_kept_edges / n_atoms, totals.bytes_sent
            );
 }
 

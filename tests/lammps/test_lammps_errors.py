@@ -59,6 +59,12 @@ def test_missing_model(lmp, setup, models):
     assert "petmad export" in message
 
 
+def test_coefficients_after_a_failed_pair_style(lmp, setup, models):
+    error_of(lmp, change(setup, str(models["fixed"]), "nowhere/model.pt"))
+    with pytest.raises(Exception, match="no model is loaded, since `pair_style petmad`"):
+        lmp.command("pair_coeff * * O H C")
+
+
 @pytest.mark.parametrize("what", ["truncated", "text", "foreign"])
 def test_corrupt_model(lmp, setup, models, tmp_path, what):
     path = tmp_path / "bad.pt"
