@@ -116,7 +116,8 @@ def answer_graph(
     outputs: Sequence[str] = (),
 ) -> Answer:
     """Energy per structure and its folds, plus other outputs per atom."""
-    results = model(graph, ["energy", *outputs])
+    with torch.jit.optimized_execution(False):  # compiles for each shape otherwise
+        results = model(graph, ["energy", *outputs])
     atomic = results["energy"][:, 0]
     n_structures = len(graph.charges)
     (gradients,) = torch.autograd.grad(
