@@ -92,6 +92,10 @@ def lammps(arguments: argparse.Namespace) -> None:
     )
 
 
+EXTRAS = {train: "train", evaluate: "train", export: "train", demo: "demo"}
+"""Optional dependencies of each command, as named in an install."""
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
@@ -188,6 +192,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parsed.run(parsed)
     except (ValueError, RuntimeError, FileNotFoundError) as error:
         print(f"petmad: error: {error}", file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        extra = EXTRAS.get(parsed.run, "ase")
+        print(
+            f"petmad: error: this command needs {error.name}, which is not installed; "
+            f"`pip install 'petmad[{extra}]'` brings it",
+            file=sys.stderr,
+        )
         return 1
     return 0
 

@@ -52,6 +52,19 @@ def test_train_names_a_misspelt_option(tmp_path, capsys):
     assert "did you mean `training.epochs`?" in message
 
 
+def test_missing_extra_is_named(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "options.yaml"
+    path.write_text(yaml.safe_dump(options(tmp_path)))
+    for name in [n for n in sys.modules if n.startswith("petmad.training.trainer")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "lightning", None)
+    assert main(["train", str(path)]) == 1
+    message = capsys.readouterr().err
+    assert "needs lightning, which is not installed; `pip install 'petmad[train]'`" in (
+        message
+    )
+
+
 def test_train_into_another_folder(tmp_path, capsys):
     values = options(tmp_path, epochs=1)
     path = tmp_path / "options.yaml"

@@ -155,6 +155,12 @@ def test_divergence_is_reported(tmp_path):
         train(parse_options(values))
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without GPU")
+def test_absent_gpu_is_explained(tmp_path):
+    with pytest.raises(ValueError, match=r"sees 0 GPUs; install a CUDA build of torch"):
+        train(parse_options(toy_options(tmp_path, device="gpu")))
+
+
 @pytest.mark.parametrize(("factor", "hinted"), [(0.1, False), (10.0, True)])
 def test_hint_at_forces_far_above_the_energy_scale(tmp_path, caplog, factor, hinted):
     structures = [to_structure(atoms, "toy", LabelKeys()) for atoms in alloys(4)]

@@ -185,6 +185,13 @@ def make_trainer(
 ) -> lightning.Trainer:
     """Lightning's trainer for these options; ``n_steps`` make an epoch."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    n_gpus = torch.cuda.device_count()
+    if options.device == "gpu" and n_gpus < options.devices:
+        raise ValueError(
+            f"`training.device` is gpu and `training.devices` {options.devices}, but "
+            f"torch {torch.__version__} sees {n_gpus} GPUs; install a CUDA build of "
+            "torch, or set `training.device: cpu`"
+        )
     on_cpu = options.device == "cpu" or not torch.cuda.is_available()
     refresh = 1 if sys.stdout.isatty() else max(1, n_steps // 4)
     return lightning.Trainer(
