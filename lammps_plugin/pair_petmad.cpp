@@ -79,10 +79,12 @@ void PairPetmad::settings(int n_arguments, char** arguments) {
         options_ = parse_pair_options({arguments, arguments + n_arguments});
         load_model(options_);
     });
-    // Species of an earlier model mean nothing to this one: pair_coeff must come again.
+    // Species of an earlier model mean nothing to this one: pair_coeff must come again. All flags
+    // are set until then, so that init_style() reports its absence, with the remedy.
     species_of_type_.clear();
-    if (allocated) {
-        std::fill_n(setflag[0], (atom->ntypes + 1) * (atom->ntypes + 1), 0);
+    if (atom->ntypes > 0) {
+        allocate();
+        std::fill_n(setflag[0], (atom->ntypes + 1) * (atom->ntypes + 1), 1);
     }
     if (options_.is_conditioned && !engine_->info().is_conditioned && comm->me == 0) {
         error->warning(

@@ -61,7 +61,9 @@ def test_missing_model(lmp, setup, models):
 
 def test_coefficients_after_a_failed_pair_style(lmp, setup, models):
     error_of(lmp, change(setup, str(models["fixed"]), "nowhere/model.pt"))
-    with pytest.raises(Exception, match="no model is loaded, since `pair_style petmad`"):
+    with pytest.raises(
+        Exception, match="no model is loaded, since `pair_style petmad`"
+    ):
         lmp.command("pair_coeff * * O H C")
 
 
@@ -139,12 +141,26 @@ def test_null_without_another_style(lmp, setup):
 
 def test_types_without_coefficients(lmp, setup):
     message = error_of(lmp, change(setup, "pair_coeff * * O H C", "") + "run 0")
-    assert "All pair coeffs are not set" in message  # LAMMPS's own
+    assert "pair_style petmad: the atom types have no elements; after" in message
+    assert "write `pair_coeff * *` with one element per type" in message
 
 
 def test_second_pair_style_needs_its_coefficients(lmp, setup, models):
     script = f"{setup}\npair_style petmad {models['adaptive']}\nrun 0"
-    assert "All pair coeffs are not set" in error_of(lmp, script)
+    assert "pair_style petmad: the atom types have no elements" in error_of(lmp, script)
+
+
+def test_pair_style_before_the_box(lmp, setup):
+    """Types are unknown when the model is read; LAMMPS itself misses coefficients."""
+    lines = setup.splitlines()
+    style = next(line for line in lines if line.startswith("pair_style"))
+    data = next(line for line in lines if line.startswith("read_data"))
+    script = change(change(setup, style, ""), data, f"{style}\n{data}")
+    lmp.command("clear")
+    lmp.commands_string(script + "run 0")
+    assert np.isfinite(lmp.get_thermo("pe"))
+    message = error_of(lmp, change(script, "pair_coeff * * O H C", "") + "run 0")
+    assert "All pair coeffs are not set" in message
 
 
 @pytest.mark.parametrize("units", ["lj", "si", "electron"])
