@@ -209,7 +209,7 @@ undump out
 
 
 # MPICH waits by spinning, which starves the other ranks where there are more of them
-# than free cores: with pauses, 40 steps on 4 ranks took 12 s, not 23 s, on 2 busy cores.
+# than free cores: with pauses, 40 steps on 4 ranks took 12 s, not 23 s, on 2 cores.
 PATIENT_MPI = {
     "MPIR_CVAR_CH4_PROGRESS_THROTTLE": "1",
     "MPIR_CVAR_CH4_PROGRESS_THROTTLE_NO_PROGRESS_COUNT": "64",
