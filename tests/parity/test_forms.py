@@ -227,6 +227,16 @@ def test_float32_file_of_a_float64_model(folder):
     assert abs(rounded.energy - exact.energy) < 1e-6 * len(water_box())
 
 
+@pytest.mark.parametrize("name", ["modern", "solver", "grid"])
+def test_every_device(folder, device, name):
+    model = eager(name, "float64")
+    engine = Engine(exported(folder, name, "float64"), device=str(device))
+    for key in ("triclinic", "tiny_cell", "atom", "molecule"):
+        expected = from_graph(model, make_graph([STRUCTURES[key]], model.config.cutoff))
+        numbers = from_engine(engine, STRUCTURES[key])
+        assert_same(numbers, expected, TOLERANCES["float64"], f"{key} on {device}")
+
+
 def test_calculator_forgets_nothing_between_structures(folder):
     """One engine, many systems in turn: each answer as if it were alone."""
     calculator = PETMADCalculator(exported(folder, "solver", "float64"))
