@@ -35,6 +35,24 @@ double mismatch(const Vec3& a, const Vec3& b) {
     return norm({a[0] + b[0], a[1] + b[1], a[2] + b[2]});
 }
 
+/// Who owns each ghost; rank -1 for those that take no part.
+std::vector<RemoteAtom> ghost_owners(const DomainView& view, Transport* transport) {
+    const int here = transport ? transport->rank() : 0;
+    const int n_ranks = transport ? transport->n_ranks() : 1;
+    std::vector<RemoteAtom> owners;
+    for (int64_t ghost = 0; ghost < view.n_total - view.n_owned; ++ghost) {
+        const int rank = view.ghost_ranks ? view.ghost_ranks[ghost] : here;
+        PETMAD_CHECK(
+            rank >= 0 && rank < n_ranks, "ghost ", ghost, " is owned by rank ", rank,
+            " but there are ", n_ranks,
+            " ranks; pass a transport that reaches the owners of all ghosts"
+        );
+        const bool takes_part = view.species[view.n_owned + ghost] >= 0;
+        owners.push_back({takes_part ? rank : -1, view.ghost_owners[ghost]});
+    }
+    return owners;
+}
+
 } // namespace
 
 Domain::Domain(const DomainView& view, double cutoff, int64_t n_species, Transport* transport)
@@ -71,22 +89,13 @@ void Domain::number_owned(const DomainView& view, int64_t n_species) {
     edges_.owned_atoms = atom_of_site_;
 }
 
+/// Gives each ghost a node: its owner's if that is here, else one of a remote atom.
 void Domain::number_ghosts(const DomainView& view, Transport* transport) {
     const int rank = transport ? transport->rank() : 0;
-    const int n_ranks = transport ? transport->n_ranks() : 1;
-    const auto rank_of = [&](int64_t ghost) {
-        return view.ghost_ranks ? static_cast<int>(view.ghost_ranks[ghost]) : rank;
-    };
-    for (int64_t atom = n_owned_; atom < n_total_; ++atom) {
-        const int64_t ghost = atom - n_owned_;
-        const int owner_rank = rank_of(ghost);
-        PETMAD_CHECK(
-            owner_rank >= 0 && owner_rank < n_ranks, "ghost ", ghost, " is owned by rank ",
-            owner_rank, " but there are ", n_ranks,
-            " ranks; pass a transport that reaches the owners of all ghosts"
-        );
-        if (view.species[atom] >= 0 && owner_rank != rank) {
-            remote_atoms_.push_back({owner_rank, view.ghost_owners[ghost]});
+    const std::vector<RemoteAtom> owners = ghost_owners(view, transport);
+    for (const RemoteAtom& owner : owners) {
+        if (owner.rank >= 0 && owner.rank != rank) {
+            remote_atoms_.push_back(owner);
         }
     }
     std::sort(remote_atoms_.begin(), remote_atoms_.end());
@@ -95,27 +104,28 @@ void Domain::number_ghosts(const DomainView& view, Transport* transport) {
     );
     const auto n_nodes = static_cast<int64_t>(edges_.owned_atoms.size());
     edges_.species.resize(n_nodes + remote_atoms_.size(), -1);
-    for (int64_t atom = n_owned_; atom < n_total_; ++atom) {
-        if (view.species[atom] < 0) {
+    for (int64_t ghost = 0; ghost < n_total_ - n_owned_; ++ghost) {
+        const RemoteAtom& owner = owners[ghost];
+        const int32_t species = view.species[n_owned_ + ghost];
+        if (species < 0) {
             continue;
         }
-        const RemoteAtom owner{rank_of(atom - n_owned_), view.ghost_owners[atom - n_owned_]};
         int64_t node = -1;
         if (owner.rank != rank) {
             const auto at = std::lower_bound(remote_atoms_.begin(), remote_atoms_.end(), owner);
             node = n_nodes + (at - remote_atoms_.begin());
-            edges_.species[node] = view.species[atom];
+            edges_.species[node] = species;
         } else if (owner.owner >= 0 && owner.owner < n_owned_) {
             node = node_of_atom_[owner.owner];
         }
         PETMAD_CHECK(
-            node >= 0 && edges_.species[node] == view.species[atom], "ghost ", atom - n_owned_,
-            " of species ", view.species[atom], " is said to copy atom ", owner.owner,
+            node >= 0 && edges_.species[node] == species, "ghost ", ghost, " of species ", species,
+            " is said to copy atom ", owner.owner,
             " of this rank, which is not such an atom; pass the owners of the current ghosts and "
             "set `atoms_changed`"
         );
         node_of_site_.push_back(node);
-        atom_of_site_.push_back(atom);
+        atom_of_site_.push_back(n_owned_ + ghost);
     }
 }
 

@@ -136,6 +136,88 @@ private:
     std::vector<bool> is_claimed_;
 };
 
+/// Raw edges with a partner, of each rank, in the order both sides keep.
+using MatchedEdges = std::vector<std::vector<int64_t>>;
+
+struct RankPair {
+    int here;
+    int peer;
+};
+
+/// Nodes of the atoms that the peer holds ghosts of.
+std::vector<int64_t> nodes_of(
+    const std::vector<int64_t>& owners, const std::vector<int64_t>& node_of_atom, RankPair ranks
+) {
+    std::vector<int64_t> nodes;
+    for (const int64_t atom : owners) {
+        const bool is_known = atom >= 0 && atom < static_cast<int64_t>(node_of_atom.size())
+                              && node_of_atom[atom] >= 0;
+        PETMAD_CHECK(
+            is_known, "rank ", ranks.peer, " holds a ghost of atom ", atom, " of rank ", ranks.here,
+            ", which owns ", node_of_atom.size(),
+            " atoms and has no such one; pass the owners of the current ghosts and set "
+            "`atoms_changed`"
+        );
+        nodes.push_back(node_of_atom[atom]);
+    }
+    return nodes;
+}
+
+/// The higher rank's part: one byte per request, 1 where the edge back is here.
+Bytes answer(
+    const std::vector<EdgeRequest>& requests, const std::vector<CrossingEdge>& edges,
+    RankPair ranks, double certain_radius, std::vector<int64_t>& matched
+) {
+    EdgeIndex index(edges, ranks.peer);
+    Bytes answers;
+    for (const EdgeRequest& request : requests) {
+        const int64_t edge = index.claim(request);
+        answers.push_back(edge >= 0 ? 1 : 0);
+        if (edge >= 0) {
+            matched.push_back(edges[edge].raw_edge);
+        } else if (length(request.vector) < certain_radius) {
+            fail_unmatched(
+                ranks.peer, ranks.here, request.center, request.neighbor, length(request.vector),
+                certain_radius
+            );
+        }
+    }
+    index.visit_unclaimed([&](const CrossingEdge& edge) {
+        if (norm(edge.vector) < certain_radius) {
+            fail_unmatched(
+                ranks.here, ranks.peer, edge.center, edge.neighbor.owner, norm(edge.vector),
+                certain_radius
+            );
+        }
+    });
+    return answers;
+}
+
+/// The lower rank's part: which of the edges it asked for have a partner.
+void read_answers(
+    const std::vector<Bytes>& answers, const std::vector<CrossingEdge>& edges, int here,
+    double certain_radius, MatchedEdges& matched
+) {
+    std::vector<size_t> next(answers.size(), 0);
+    for (const CrossingEdge& edge : edges) {
+        const int peer = edge.neighbor.rank;
+        if (peer < here) {
+            continue;
+        }
+        PETMAD_CHECK(
+            next[peer] < answers[peer].size(), "rank ", peer, " answered ", answers[peer].size(),
+            " edges only; all ranks must run the same version of petmad"
+        );
+        if (answers[peer][next[peer]++] != 0) {
+            matched[peer].push_back(edge.raw_edge);
+        } else if (norm(edge.vector) < certain_radius) {
+            fail_unmatched(
+                here, peer, edge.center, edge.neighbor.owner, norm(edge.vector), certain_radius
+            );
+        }
+    }
+}
+
 } // namespace
 
 HaloExchange::HaloExchange(
@@ -206,70 +288,24 @@ void HaloExchange::match(
     const std::vector<Bytes>& received, double certain_radius
 ) {
     std::vector<Bytes> answers(n_ranks_);
-    std::vector<std::vector<int64_t>> matched(n_ranks_);
+    MatchedEdges matched(n_ranks_);
     for (int peer = 0; peer < n_ranks_; ++peer) {
         if (peer == rank_) {
             continue;
         }
         size_t at = 0;
         const auto sizes = take<int64_t>(received[peer], at, 2);
-        for (const int64_t atom : take<int64_t>(received[peer], at, sizes[0])) {
-            const bool is_known = atom >= 0 && atom < static_cast<int64_t>(node_of_atom.size())
-                                  && node_of_atom[atom] >= 0;
-            PETMAD_CHECK(
-                is_known, "rank ", peer, " holds a ghost of atom ", atom, " of rank ", rank_,
-                ", which owns ", node_of_atom.size(),
-                " atoms and has no such one; pass the owners of the current ghosts and set "
-                "`atoms_changed`"
-            );
-            sent_nodes_.push_back(node_of_atom[atom]);
-            ++sent_counts_[peer];
-        }
-        if (peer > rank_) {
-            continue;
-        }
-        EdgeIndex index(edges, peer);
-        for (const auto& request : take<EdgeRequest>(received[peer], at, sizes[1])) {
-            const int64_t edge = index.claim(request);
-            answers[peer].push_back(edge >= 0 ? 1 : 0);
-            if (edge >= 0) {
-                matched[peer].push_back(edges[edge].raw_edge);
-            } else if (length(request.vector) < certain_radius) {
-                fail_unmatched(
-                    peer, rank_, request.center, request.neighbor, length(request.vector),
-                    certain_radius
-                );
-            }
-        }
-        index.visit_unclaimed([&](const CrossingEdge& edge) {
-            if (norm(edge.vector) < certain_radius) {
-                fail_unmatched(
-                    rank_, peer, edge.center, edge.neighbor.owner, norm(edge.vector), certain_radius
-                );
-            }
-        });
-        bytes_sent_ += static_cast<int64_t>(answers[peer].size());
-    }
-
-    const std::vector<Bytes> replies = transport_->all_to_all(answers);
-    std::vector<size_t> next(n_ranks_, 0);
-    for (const CrossingEdge& edge : edges) {
-        const int peer = edge.neighbor.rank;
+        const auto owners = take<int64_t>(received[peer], at, sizes[0]);
+        const auto nodes = nodes_of(owners, node_of_atom, {rank_, peer});
+        sent_nodes_.insert(sent_nodes_.end(), nodes.begin(), nodes.end());
+        sent_counts_[peer] = sizes[0];
         if (peer < rank_) {
-            continue;
-        }
-        PETMAD_CHECK(
-            next[peer] < replies[peer].size(), "rank ", peer, " answered ", replies[peer].size(),
-            " edges only; all ranks must run the same version of petmad"
-        );
-        if (replies[peer][next[peer]++] != 0) {
-            matched[peer].push_back(edge.raw_edge);
-        } else if (norm(edge.vector) < certain_radius) {
-            fail_unmatched(
-                rank_, peer, edge.center, edge.neighbor.owner, norm(edge.vector), certain_radius
-            );
+            const auto requests = take<EdgeRequest>(received[peer], at, sizes[1]);
+            answers[peer] = answer(requests, edges, {rank_, peer}, certain_radius, matched[peer]);
+            bytes_sent_ += static_cast<int64_t>(answers[peer].size());
         }
     }
+    read_answers(transport_->all_to_all(answers), edges, rank_, certain_radius, matched);
     for (int peer = 0; peer < n_ranks_; ++peer) {
         crossing_counts_[peer] = static_cast<int64_t>(matched[peer].size());
         crossing_edges_.insert(crossing_edges_.end(), matched[peer].begin(), matched[peer].end());
