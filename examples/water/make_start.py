@@ -3,7 +3,8 @@
 python examples/water/make_start.py MODEL.pt python/petmad/demo/water64.data [PS]
 
 Molecules at random orientations on a 4 x 4 x 4 grid at 0.993 g/cm³, minimised, then
-thermostatted at 300 K for PS picoseconds (default 10) in LAMMPS. No data set enters.
+thermostatted at 300 K for PS picoseconds (default 10) in LAMMPS on 2 ranks. No data
+set enters.
 """
 
 import pathlib
@@ -31,7 +32,7 @@ velocity all create 300 1 mom yes rot no dist gaussian
 fix 1 all nve
 fix 2 all langevin 300 300 0.02 7
 thermo 1000
-run 4000
+run 2000
 timestep 0.0005
 unfix 2
 unfix 1
@@ -76,7 +77,8 @@ def main() -> None:
         (pathlib.Path(folder) / "grid.data").write_text(grid_of_waters())
         text = INPUT.format(model=model, output=output, steps=int(picoseconds * 2000))
         (pathlib.Path(folder) / "in.start").write_text(text)
-        subprocess.run(["lmp", "-in", "in.start"], cwd=folder, check=True)
+        command = ["mpiexec", "-n", "2", "lmp", "-in", "in.start"]
+        subprocess.run(command, cwd=folder, check=True)
 
 
 if __name__ == "__main__":
