@@ -30,7 +30,7 @@ def main() -> None:
         "--output", type=pathlib.Path, default=pathlib.Path("nve_drift")
     )
     arguments = parser.parse_args()
-    options = DemoOptions(arguments.output, arguments.ranks, 1000, arguments.steps)
+    options = DemoOptions(arguments.output, arguments.ranks, 200, arguments.steps)
     command = lammps_command(options)
     prepare(options)
     rows = run_lammps(command, options.output, options.n_nvt + options.n_nve)

@@ -53,7 +53,7 @@ class HostHalo(LocalHalo):
     ) -> torch.Tensor:
         """The row of each kept edge's reversed edge, fetched where it is remote."""
         if halo == 0:
-            return rows[reverse_edges]
+            return rows.index_select(0, reverse_edges)
         return torch.ops.petmad.reverse_edges(rows, reverse_edges, halo)
 
 

@@ -133,7 +133,7 @@ def plot(
     axes[2].set(
         xlabel="time (ps)",
         ylabel="ΔE (meV/atom)",
-        title=f"total energy, NVE: drift {analysis.drift:+.3f} meV/atom/ps",
+        title=f"NVE energy, drift {analysis.drift:+.3f} meV/atom/ps",
     )
     axes[1].axvline(nve[0].time, color="0.7", linestyle="--", linewidth=0.8)
     figure.savefig(path, dpi=130)

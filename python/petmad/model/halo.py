@@ -49,4 +49,4 @@ class LocalHalo(nn.Module):
         self, rows: torch.Tensor, reverse_edges: torch.Tensor, halo: int
     ) -> torch.Tensor:
         """Row of each kept edge's reversed edge, [n_kept, width]; its own adjoint."""
-        return rows[reverse_edges]
+        return rows.index_select(0, reverse_edges)

@@ -83,15 +83,16 @@ class Attention(nn.Module):
         """[n_rows, d_pet] in, [n_rows, d_pet] out."""
         n_centers, n_tokens = layout.rows.shape
         d_pet = rows.shape[1]
-        qkv = self.input_linear(rows)[layout.rows.flatten()]
+        qkv = self.input_linear(rows).index_select(0, layout.rows.flatten())
         qkv = qkv.reshape(
             n_centers, n_tokens, 3, self.num_heads, d_pet // self.num_heads
         )
-        qkv = qkv.permute(2, 0, 3, 1, 4)
+        # unbind, split and index_select have backwards without zero-filled copies
+        qkv = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         scores = torch.matmul(qkv[0] * self.scale, qkv[1].transpose(2, 3)) + layout.bias
         mixed = torch.matmul(torch.softmax(scores, dim=-1), qkv[2])
         mixed = mixed.transpose(1, 2).reshape(n_centers * n_tokens, d_pet)
-        return self.output_linear(mixed[layout.slots])
+        return self.output_linear(mixed.index_select(0, layout.slots))
 
 
 class FeedForward(nn.Module):
@@ -160,21 +161,20 @@ class TransformerLayer(nn.Module):
         self, nodes: torch.Tensor, tokens: torch.Tensor, layout: TokenLayout
     ) -> Tuple[torch.Tensor, torch.Tensor]:
         """Node states [n_centers, d_node] and edge tokens [n_edges, d_pet], updated."""
-        n_centers = nodes.shape[0]
+        n_centers, n_edges = nodes.shape[0], tokens.shape[0]
         contracted = nodes
         if self.center_contraction is not None:
             contracted = self.center_contraction(nodes)
         rows = torch.cat([contracted, tokens])
         if self.pre_norm:
             attended = self.attention(self.norm_attention(rows), layout)
-            center = attended[:n_centers]
-            tokens = tokens + attended[n_centers:]
+            center, change = attended.split([n_centers, n_edges])
+            tokens = tokens + change
             tokens = tokens + self.mlp(self.norm_mlp(tokens))
         else:
             rows = self.norm_attention(rows + self.attention(rows, layout))
             rows = self.norm_mlp(rows + self.mlp(rows))
-            center = rows[:n_centers]
-            tokens = rows[n_centers:]
+            center, tokens = rows.split([n_centers, n_edges])
         if (
             self.center_expansion is not None
             and self.center_mlp is not None
