@@ -93,6 +93,17 @@ void* open_library() {
     return library;
 }
 
+/// Why the library does not open, and what to do about it.
+std::string unopened(const std::string& reason) {
+    const bool is_lammps = reason.find("LAMMPS_NS") != std::string::npos;
+    return std::string("cannot open ") + library_name + ": " + reason
+           + (is_lammps ? "; this LAMMPS has the right version but was built with another C++ ABI "
+                          "or without an exported symbol table: build LAMMPS and petmad with the "
+                          "same compiler, and LAMMPS as a shared library or with -rdynamic"
+                        : "; torch " PETMAD_TORCH_VERSION " must be installed beside petmad: "
+                          "pip install torch==" PETMAD_TORCH_VERSION);
+}
+
 /// PluginRecord::factory. The complaints come here and not at start-up, where they would disturb
 /// those who use this LAMMPS for something else.
 void* make_pair(void* lmp) {
@@ -106,10 +117,7 @@ void* make_pair(void* lmp) {
         factory = library != nullptr ? dlsym(library, "petmad_make_pair") : nullptr;
         if (factory == nullptr) {
             const char* reason = dlerror();
-            complaint = std::string("cannot open ") + library_name + ": "
-                        + (reason != nullptr ? reason : "failed before in this process")
-                        + "; torch " PETMAD_TORCH_VERSION " must be installed beside petmad: "
-                          "pip install torch==" PETMAD_TORCH_VERSION;
+            complaint = unopened(reason != nullptr ? reason : "failed before in this process");
         }
     }
     if (factory == nullptr) {
