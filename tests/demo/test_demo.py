@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+from resources import REPOSITORY
 
 from petmad.cli import main
 from petmad.demo.run import FOLDER
 from petmad.model_file import read_metadata
 from petmad.training.evaluation import evaluate, load_predictor
+from petmad.training.options import load_options
 
 
 WATER = FOLDER / "water.pt"
@@ -43,6 +45,15 @@ def test_bundled_model_says_where_it_comes_from():
     training = metadata["training"]
     assert training["options"]["data"]["train"].endswith("water_pbe0ts/train.extxyz.xz")
     assert set(training["data_sha256"]) == {"train.extxyz.xz", "val.extxyz.xz"}
+
+
+def test_bundled_model_was_trained_with_the_options_shown():
+    shown = load_options(REPOSITORY / "examples/water/train.yaml").to_dict()
+    used = read_metadata(WATER)["training"]["options"]
+    for section in ("model", "training"):
+        assert used[section]
+        for name, value in used[section].items():
+            assert shown[section][name] == value, name
 
 
 def test_bundled_model_on_the_test_split(data_dir):
