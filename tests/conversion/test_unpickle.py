@@ -93,6 +93,24 @@ def test_harmless_content_survives(tmp_path):
     assert found["script"].state == script.state
 
 
+def test_hooks_are_left_behind(tmp_path):
+    """A pickled tensor may bring functions to call in its backward pass."""
+    storage = torch.storage.TypedStorage(
+        wrap_storage=torch.ones(2).untyped_storage(),
+        dtype=torch.float32,
+        _internal=True,
+    )
+    hooks = collections.OrderedDict({0: torch.Size})
+    arguments = (storage, 0, (2,), (1,), True, hooks)
+    bad = Call(torch._utils._rebuild_tensor_v2, *arguments)
+    save({"tensor": bad}, tmp_path / "a.ckpt")
+    assert torch.load(tmp_path / "a.ckpt", weights_only=False)["tensor"]._backward_hooks
+    found = load(tmp_path / "a.ckpt")["tensor"]
+    assert found.tolist() == [1.0, 1.0]
+    assert not found._backward_hooks
+    assert not found.requires_grad
+
+
 def test_other_files(tmp_path):
     with pytest.raises(ValueError, match=r"no such checkpoint: nowhere\.ckpt"):
         load("nowhere.ckpt")

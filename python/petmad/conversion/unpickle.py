@@ -37,6 +37,12 @@ class ScriptObject(Record):
     """``state``: (content, class name): a uint8 tensor of a map, or a JSON text."""
 
 
+def _tensor(storage: Any, offset: int, size: Any, stride: Any, *_: Any) -> torch.Tensor:
+    """A view of a storage, without the gradient hooks that a pickle may attach."""
+    hooks = collections.OrderedDict()
+    return torch._utils._rebuild_tensor_v2(storage, offset, size, stride, False, hooks)
+
+
 def _parameter(data: torch.Tensor, *_: Any) -> torch.Tensor:
     """A pickled parameter as the plain tensor in it."""
     return data
@@ -71,7 +77,7 @@ HARMLESS: dict[tuple[str, str], Any] = {
     ("numpy._core.multiarray", "scalar"): NUMPY_SCALAR,
     ("torch", "Size"): torch.Size,
     ("torch", "device"): torch.device,
-    ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
+    ("torch._utils", "_rebuild_tensor_v2"): _tensor,
     ("torch._utils", "_rebuild_parameter"): _parameter,
     **{("torch", name): getattr(torch, name) for name in DTYPES},
     ("torch", "ScriptObject"): ScriptObject,
