@@ -52,6 +52,27 @@ def export(arguments: argparse.Namespace) -> None:
     )
 
 
+def convert(arguments: argparse.Namespace) -> None:
+    """``petmad convert``."""
+    import torch
+
+    from petmad.conversion.convert import convert as run
+
+    potential, report = run(arguments.checkpoint, arguments.target, arguments.keep)
+    print(report.format())
+    dtype = arguments.dtype or report.dtype
+    provenance = {"converted_from": report.to_dict()}
+    if arguments.output.endswith(".ckpt"):
+        from petmad.training.checkpoint import save
+
+        save(arguments.output, potential.to_dtype(getattr(torch, dtype)), provenance)
+    else:
+        from petmad.export import export_model
+
+        export_model(potential, arguments.output, dtype, arguments.name, provenance)
+    print(f"wrote {arguments.output} in {dtype}")
+
+
 def info(arguments: argparse.Namespace) -> None:
     """``petmad info``."""
     from petmad.model_file import format_metadata, read_metadata
@@ -92,7 +113,13 @@ def lammps(arguments: argparse.Namespace) -> None:
     )
 
 
-EXTRAS = {train: "train", evaluate: "train", export: "train", demo: "demo"}
+EXTRAS = {
+    train: "train",
+    evaluate: "train",
+    export: "train",
+    convert: "train",
+    demo: "demo",
+}
 """Optional dependencies of each command, as named in an install."""
 
 
@@ -106,6 +133,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_train(commands)
     _add_evaluate(commands)
     _add_export(commands)
+    _add_convert(commands)
     _add_info(commands)
     _add_demo(commands)
     _add_lammps(commands)
@@ -149,6 +177,27 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
     )
     command.add_argument("--name", help="shown in logs; default: the file's name")
     command.set_defaults(run=export)
+
+
+def _add_convert(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser(
+        "convert", help="write a model file from a checkpoint of metatrain"
+    )
+    command.add_argument("checkpoint", help="PET or LLPR checkpoint (.ckpt)")
+    command.add_argument(
+        "-o", "--output", default="model.pt", help="model file, or .ckpt: checkpoint"
+    )
+    command.add_argument("--target", help="energy to run, e.g. energy/pbe0")
+    command.add_argument(
+        "--keep", nargs="+", default=[], metavar="TARGET", help="further targets"
+    )
+    command.add_argument(
+        "--dtype",
+        choices=("float32", "float64"),
+        help="of the network; default: the checkpoint's",
+    )
+    command.add_argument("--name", help="shown in logs; default: the file's name")
+    command.set_defaults(run=convert)
 
 
 def _add_info(commands: argparse._SubParsersAction) -> None:

@@ -1,0 +1,1 @@
+"""Checkpoints of upstream (metatrain, architecture ``pet``), read without upstream."""
