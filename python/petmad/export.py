@@ -31,12 +31,13 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64}
 class HostHalo(LocalHalo):
     """Asks the host program's exchange for what lives on other ranks; see ``halo.py``.
 
-    With handle 0 there is no host and it is :class:`LocalHalo`.
+    With handle 0 there is no host, with a negative one no ghost whose values are not
+    here: it is :class:`LocalHalo`.
     """
 
     def ghost_values(self, owned: torch.Tensor, halo: int) -> torch.Tensor:
         """Values of owned atoms, then of the ghosts that other ranks own."""
-        if halo == 0:
+        if halo <= 0:
             return owned
         return torch.ops.petmad.ghost_values(owned, halo)
 
@@ -44,7 +45,7 @@ class HostHalo(LocalHalo):
         self, keep: torch.Tensor, reverse_edges: torch.Tensor, halo: int
     ) -> Tuple[torch.Tensor, torch.Tensor]:
         """Edges kept from both of their ends, remote ones asked."""
-        if halo == 0:
+        if halo <= 0:
             return self.local_live_edges(keep, reverse_edges)
         return torch.ops.petmad.live_edges(keep, reverse_edges, halo)
 
@@ -52,7 +53,7 @@ class HostHalo(LocalHalo):
         self, rows: torch.Tensor, reverse_edges: torch.Tensor, halo: int
     ) -> torch.Tensor:
         """The row of each kept edge's reversed edge, fetched where it is remote."""
-        if halo == 0:
+        if halo <= 0:
             return rows.index_select(0, reverse_edges)
         return torch.ops.petmad.reverse_edges(rows, reverse_edges, halo)
 
@@ -64,6 +65,7 @@ class ExportedModel(nn.Module):
         super().__init__()
         self.potential = potential
         self.petmad_model: int = 1
+        self.can_recompute: bool = True
         self.format_version: int = metadata["format_version"]
         self.name: str = metadata["name"]
         self.weights_hash: str = metadata["weights_hash"]

@@ -22,3 +22,5 @@ COULOMB = 14.399645478425668
 """Coulomb constant [eV Å / e²]."""
 ZBL_SCREENING_LENGTH = 0.46850
 """Screening length of ZBL before division by the sum of Z**0.23 [Å]."""
+RECOMPUTE = -1
+"""Handle of no exchange: edges of ghosts are listed too, and evaluated here again."""

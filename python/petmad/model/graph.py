@@ -10,7 +10,8 @@ class EdgeGraph(NamedTuple):
 
     Attributes:
         edge_vectors: [n_edges, 3] float64 Å, from center to neighbor.
-        centers: [n_edges] int64, ascending, in [0, n_owned).
+        centers: [n_edges] int64, ascending, in [0, n_owned); ghosts' edges follow where
+            ghosts are recomputed.
         neighbors: [n_edges] int64 in [0, n_total).
         reverse_edges: [n_edges] int64, the edge back; -1 where it lives on another
             rank.
@@ -18,7 +19,8 @@ class EdgeGraph(NamedTuple):
         structures: [n_owned] int64, structure of each atom.
         charges: [n_structures] int64, total charge (read by conditioned models only).
         spin_multiplicities: [n_structures] int64, 2S + 1 (likewise).
-        halo: handle of the host program's exchange, 0 for none.
+        halo: handle of the host program's exchange, 0 for none, -1 where ghosts are
+            recomputed (one structure).
     """
 
     edge_vectors: torch.Tensor

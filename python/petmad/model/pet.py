@@ -5,12 +5,13 @@ of the architecture in metatrain (``pet``, checkpoint version 16), whose numbers
 reproduces.
 """
 
-from typing import List, NamedTuple
+from typing import List, NamedTuple, Tuple
 
 import torch
 from torch import nn
 
 from . import constants
+from .conditioning import SystemConditioning
 from .config import PETConfig
 from .cutoff import (
     adaptive_cutoffs_grid,
@@ -20,6 +21,7 @@ from .cutoff import (
 )
 from .graph import EdgeGraph
 from .halo import LocalHalo
+from .rings import Rings, find_rings, first, one_ring
 from .transformer import TokenLayout, TransformerLayer, token_layout
 
 
@@ -33,6 +35,8 @@ class Features(NamedTuple):
         kept_centers: [n_kept] center of each kept edge.
         kept: [n_kept] index of each kept edge in the raw list.
         cutoffs: [n_owned] Å, each atom's own cutoff.
+        rings: [n_owned], with recomputed ghosts [n_total]; see :class:`Rings`.
+        layer_sizes: [n_gnn_layers, 2] nodes and edges that each layer evaluated.
     """
 
     nodes: List[torch.Tensor]
@@ -41,6 +45,34 @@ class Features(NamedTuple):
     kept_centers: torch.Tensor
     kept: torch.Tensor
     cutoffs: torch.Tensor
+    rings: torch.Tensor
+    layer_sizes: torch.Tensor
+
+
+class KeptEdges(NamedTuple):
+    """Edges within their adaptive cutoff, in the order of the layers' rows.
+
+    Attributes:
+        kept: [n_kept] index of each in the raw list.
+        geometry: [n_kept, 4] vector and length [Å], in the dtype of the network.
+        weights: [n_kept] cutoff factor, likewise.
+        neighbor_species: [n_kept].
+    """
+
+    kept: torch.Tensor
+    geometry: torch.Tensor
+    weights: torch.Tensor
+    neighbor_species: torch.Tensor
+
+
+def layout_of(edges: KeptEdges, rings: Rings, ring: int) -> TokenLayout:
+    """Tokens of the nodes within a ring."""
+    n_edges = rings.n_edges[ring]
+    return token_layout(
+        first(rings.centers, n_edges),
+        first(edges.weights, n_edges),
+        rings.n_nodes[ring],
+    )
 
 
 class Transformer(nn.Module):
@@ -97,54 +129,6 @@ class GNNLayer(nn.Module):
         return [nodes, tokens]
 
 
-class SystemConditioning(nn.Module):
-    """Embeds total charge and spin multiplicity of a structure into its node states."""
-
-    def __init__(
-        self, d_node: int, max_charge: int, max_spin_multiplicity: int
-    ) -> None:
-        super().__init__()
-        self.max_charge = max_charge
-        self.max_spin_multiplicity = max_spin_multiplicity
-        self.charge_embedding = nn.Embedding(2 * max_charge + 1, d_node)
-        self.spin_multiplicity_embedding = nn.Embedding(max_spin_multiplicity, d_node)
-        self.project = nn.Sequential(
-            nn.Linear(2 * d_node, d_node), nn.SiLU(), nn.Linear(d_node, d_node)
-        )
-        nn.init.zeros_(self.project[2].weight)
-        nn.init.zeros_(self.project[2].bias)
-
-    def forward(
-        self, charges: torch.Tensor, spin_multiplicities: torch.Tensor
-    ) -> torch.Tensor:
-        """[n_structures, d_node].
-
-        Raises:
-            ValueError: a charge or multiplicity is outside the range of the model.
-        """
-        wrong = charges[charges.abs() > self.max_charge]
-        if wrong.numel() > 0:
-            raise ValueError(
-                f"`charge` must be within ±{self.max_charge} for this model, "
-                f"got {int(wrong[0])}"
-            )
-        spins = spin_multiplicities
-        wrong = spins[(spins < 1) | (spins > self.max_spin_multiplicity)]
-        if wrong.numel() > 0:
-            raise ValueError(
-                f"`spin` (2S + 1) must be 1 to {self.max_spin_multiplicity} for this "
-                f"model, got {int(wrong[0])}"
-            )
-        both = torch.cat(
-            [
-                self.charge_embedding(charges + self.max_charge),
-                self.spin_multiplicity_embedding(spins - 1),
-            ],
-            dim=1,
-        )
-        return self.project(both)
-
-
 class PET(nn.Module):
     """The network: scriptable, differentiable twice, of an :class:`EdgeGraph`."""
 
@@ -158,6 +142,8 @@ class PET(nn.Module):
         self.n_adaptive = float(config.num_neighbors_adaptive or 0)
         self.use_solver = config.adaptive_cutoff_method == "solver"
         self.feedforward = config.featurizer_type == "feedforward"
+        # an edge is between an evaluated ring and the next, which is not
+        self.n_rings = config.reach_hops
 
         d_pet, n_layers = config.d_pet, config.num_gnn_layers
         self.halo = LocalHalo()
@@ -187,12 +173,53 @@ class PET(nn.Module):
         )
 
     def forward(self, graph: EdgeGraph) -> Features:
-        """Features of every owned atom and kept edge; see :class:`Features`."""
+        """Features of every owned atom and its kept edges; see :class:`Features`."""
         n_owned = graph.structures.shape[0]
+        edges, rings, cutoffs = self.select(graph)
+        nodes: List[torch.Tensor] = []
+        messages: List[torch.Tensor] = []
+        conditioning = torch.zeros(0)
+        if self.system_conditioning is not None:
+            conditioning = self.system_conditioning(
+                graph.charges, graph.spin_multiplicities
+            )
+            if graph.halo == constants.RECOMPUTE:  # one structure, ghosts included
+                conditioning = conditioning.expand(rings.n_nodes[self.n_rings - 1], -1)
+            else:
+                conditioning = conditioning[graph.structures]
+        species = graph.species[rings.nodes]
+        if self.feedforward:
+            self.feedforward_layers(
+                edges, rings, species, conditioning, graph.halo, nodes, messages
+            )
+        else:
+            self.residual_layers(
+                edges, rings, species, conditioning, graph.halo, nodes, messages
+            )
+        n_kept = rings.n_edges[0]
+        sizes = torch.tensor([rings.n_nodes, rings.n_edges]).t().flip(0)
+        return Features(
+            [first(node, n_owned) for node in nodes],
+            [first(message, n_kept) for message in messages],
+            first(edges.weights, n_kept),
+            first(rings.centers, n_kept),
+            first(edges.kept, n_kept),
+            first(cutoffs, n_owned),
+            rings.rings,
+            sizes[: len(self.gnn_layers)],
+        )
+
+    def select(self, graph: EdgeGraph) -> Tuple[KeptEdges, Rings, torch.Tensor]:
+        """Edges within the adaptive cutoffs, the rings to evaluate, and the cutoffs."""
+        n_owned = graph.structures.shape[0]
+        n_atoms = graph.species.shape[0]
+        recomputes = graph.halo == constants.RECOMPUTE
         vectors = graph.edge_vectors
         distances = torch.linalg.vector_norm(vectors, dim=1)
         distances = distances + constants.DISTANCE_EPSILON
-        own_cutoffs = self.own_cutoffs(distances, graph.centers, n_owned)
+        own_cutoffs = self.own_cutoffs(
+            distances, graph.centers, n_atoms if recomputes else n_owned
+        )
         if self.is_adaptive:
             all_cutoffs = self.halo.ghost_values(own_cutoffs, graph.halo)
             cutoffs = 0.5 * (own_cutoffs[graph.centers] + all_cutoffs[graph.neighbors])
@@ -202,60 +229,104 @@ class PET(nn.Module):
             distances <= cutoffs, graph.reverse_edges, graph.halo
         )
         centers = graph.centers[kept]
+        if recomputes:
+            neighbors = graph.neighbors[kept]
+            rings = find_rings(
+                centers, neighbors, reverse_edges, n_owned, n_atoms, self.n_rings
+            )
+            kept = kept[rings.edges]
+        else:
+            rings = one_ring(centers, reverse_edges, n_owned, self.n_rings)
+
         vectors = vectors[kept]
-        weights64 = cutoff_weights(
+        weights = cutoff_weights(
             distances[kept], cutoffs[kept], self.cutoff_width, self.cutoff_function
         )
-
-        dtype = self.edge_embedder.weight.dtype
-        weights = weights64.to(dtype)
         squared = (vectors * vectors).sum(dim=1, keepdim=True)
         squared = squared + constants.DISTANCE_EPSILON
-        geometry = torch.cat([vectors, torch.sqrt(squared)], dim=1).to(dtype)
-        layout = token_layout(centers, weights, n_owned)
-        species = graph.species[:n_owned]
-        neighbor_species = graph.species[graph.neighbors[kept]]
-        messages = self.edge_embedder(neighbor_species)
-        conditioning = torch.zeros(n_owned, 1, dtype=dtype, device=vectors.device)
-        if self.system_conditioning is not None:
-            conditioning = self.system_conditioning(
-                graph.charges, graph.spin_multiplicities
-            )
-            conditioning = conditioning[graph.structures]
-
-        node_features: List[torch.Tensor] = []
-        edge_features: List[torch.Tensor] = []
-        if self.feedforward:
-            nodes = self.node_embedders[0](species)
-            for layer, norm, mlp in zip(
-                self.gnn_layers, self.combination_norms, self.combination_mlps
-            ):
-                nodes, out = layer(nodes, messages, geometry, neighbor_species, layout)
-                if self.system_conditioning is not None:
-                    nodes = nodes + conditioning
-                reverse = self.halo.reverse(out, reverse_edges, graph.halo)
-                messages = messages + out + mlp(norm(torch.cat([out, reverse], dim=1)))
-            node_features.append(nodes)
-            edge_features.append(messages)
-        else:
-            n_layers = len(self.gnn_layers)
-            for i, (layer, embedder) in enumerate(
-                zip(self.gnn_layers, self.node_embedders)
-            ):
-                nodes, out = layer(
-                    embedder(species), messages, geometry, neighbor_species, layout
-                )
-                if self.system_conditioning is not None:
-                    nodes = nodes + conditioning
-                node_features.append(nodes)
-                edge_features.append(out)
-                if i + 1 < n_layers:
-                    messages = 0.5 * (
-                        messages + self.halo.reverse(out, reverse_edges, graph.halo)
-                    )
-        return Features(
-            node_features, edge_features, weights, centers, kept, own_cutoffs
+        dtype = self.edge_embedder.weight.dtype
+        edges = KeptEdges(
+            kept,
+            torch.cat([vectors, torch.sqrt(squared)], dim=1).to(dtype),
+            weights.to(dtype),
+            graph.species[graph.neighbors[kept]],
         )
+        return edges, rings, own_cutoffs
+
+    def feedforward_layers(
+        self,
+        edges: KeptEdges,
+        rings: Rings,
+        species: torch.Tensor,
+        conditioning: torch.Tensor,
+        halo: int,
+        node_features: List[torch.Tensor],
+        edge_features: List[torch.Tensor],
+    ) -> None:
+        """One readout: the last layer's nodes, and messages combined in every layer."""
+        nodes = self.node_embedders[0](species)
+        messages = self.edge_embedder(edges.neighbor_species)
+        layout = layout_of(edges, rings, self.n_rings - 1)
+        for i, (layer, norm, mlp) in enumerate(
+            zip(self.gnn_layers, self.combination_norms, self.combination_mlps)
+        ):
+            ring = self.n_rings - 1 - i
+            n_nodes, n_edges = rings.n_nodes[ring], rings.n_edges[ring]
+            if n_nodes != layout.rows.shape[0]:
+                layout = layout_of(edges, rings, ring)
+            nodes, out = layer(
+                first(nodes, n_nodes),
+                messages,
+                first(edges.geometry, n_edges),
+                first(edges.neighbor_species, n_edges),
+                layout,
+            )
+            if self.system_conditioning is not None:
+                nodes = nodes + first(conditioning, n_nodes)
+            n_inner = rings.n_edges[ring - 1]
+            reverse = self.halo.reverse(out, first(rings.reverse_edges, n_inner), halo)
+            out, messages = first(out, n_inner), first(messages, n_inner)
+            messages = messages + out + mlp(norm(torch.cat([out, reverse], dim=1)))
+        node_features.append(nodes)
+        edge_features.append(messages)
+
+    def residual_layers(
+        self,
+        edges: KeptEdges,
+        rings: Rings,
+        species: torch.Tensor,
+        conditioning: torch.Tensor,
+        halo: int,
+        node_features: List[torch.Tensor],
+        edge_features: List[torch.Tensor],
+    ) -> None:
+        """A readout of each layer; messages are means of old and reversed ones."""
+        messages = self.edge_embedder(edges.neighbor_species)
+        layout = layout_of(edges, rings, self.n_rings - 1)
+        n_layers = len(self.gnn_layers)
+        for i, (layer, embedder) in enumerate(
+            zip(self.gnn_layers, self.node_embedders)
+        ):
+            ring = self.n_rings - 1 - i
+            n_nodes, n_edges = rings.n_nodes[ring], rings.n_edges[ring]
+            if n_nodes != layout.rows.shape[0]:
+                layout = layout_of(edges, rings, ring)
+            nodes, out = layer(
+                embedder(first(species, n_nodes)),
+                messages,
+                first(edges.geometry, n_edges),
+                first(edges.neighbor_species, n_edges),
+                layout,
+            )
+            if self.system_conditioning is not None:
+                nodes = nodes + first(conditioning, n_nodes)
+            node_features.append(nodes)
+            edge_features.append(out)
+            if i + 1 < n_layers:
+                n_inner = rings.n_edges[ring - 1]
+                back = first(rings.reverse_edges, n_inner)
+                reverse = self.halo.reverse(out, back, halo)
+                messages = 0.5 * (first(messages, n_inner) + reverse)
 
     def own_cutoffs(
         self, distances: torch.Tensor, centers: torch.Tensor, n_owned: int

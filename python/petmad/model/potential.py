@@ -113,7 +113,9 @@ class Potential(nn.Module):
             graph: atoms and edges.
             outputs: names of targets; also ``features`` [n_owned, R·(d_node + d_pet)],
                 ``last_layer_features/<target>`` [n_owned, 2·R·d_head] and
-                ``cutoff_stats`` [n_owned, 2] (own cutoff in Å, kept neighbors).
+                ``cutoff_stats`` [n_owned, 2] (own cutoff in Å, kept neighbors); of the
+                evaluation itself ``rings`` and ``layer_sizes``, see
+                :class:`petmad.model.pet.Features`.
             raw: leave out scale, composition and ZBL, as the training loss wants it.
 
         Returns:
@@ -161,11 +163,16 @@ class Potential(nn.Module):
             results["cutoff_stats"] = torch.stack(
                 [features.cutoffs, counts.to(features.cutoffs.dtype)], dim=1
             )
+        if "rings" in outputs:
+            results["rings"] = features.rings
+        if "layer_sizes" in outputs:
+            results["layer_sizes"] = features.layer_sizes
         for name in outputs:
             if name not in results:
                 raise ValueError(
                     f"unknown output '{name}'; this model has {self.target_names}, "
-                    "'features', 'last_layer_features/<target>' and 'cutoff_stats'"
+                    "'features', 'last_layer_features/<target>', 'cutoff_stats', "
+                    "'rings' and 'layer_sizes'"
                 )
         return results
 

@@ -53,7 +53,8 @@ class ZBL(nn.Module):
         center_species = graph.species[graph.centers]
         neighbor_species = graph.species[graph.neighbors]
         cutoffs = self.radii[center_species] + self.radii[neighbor_species]
-        inside = torch.nonzero(distances < cutoffs).squeeze(1)
+        is_owned = graph.centers < n_owned
+        inside = torch.nonzero(is_owned & (distances < cutoffs)).squeeze(1)
         r, rc = distances[inside], cutoffs[inside]
         zi, zj = center_species[inside], neighbor_species[inside]
         length = self.lengths[zi, zj]
