@@ -8,6 +8,7 @@
 #include <ATen/Parallel.h>
 
 #include "domain.h"
+#include "memory.h"
 #include "model.h"
 #include "petmad/error.h"
 #include "stopwatch.h"
@@ -148,6 +149,7 @@ struct Engine::Impl {
 
 Engine::Engine(const std::string& path, const EngineOptions& options)
     : impl_(std::make_unique<Impl>(path, options)) {
+    keep_freed_memory();
     if (options.check_golden) {
         check_golden();
     }

@@ -13,7 +13,7 @@
 namespace petmad {
 namespace {
 
-constexpr int64_t known_format = 1;
+constexpr int64_t known_format = 2;
 
 /// The sentence that matters in an exception of torch, without backtraces.
 std::string reason(const std::exception& exception) {

@@ -3,6 +3,11 @@
 
 #include <torch/library.h>
 
+#include "cpu/attention_op.h"
+#include "cpu/compress_op.h"
+#include "cpu/cutoff_op.h"
+#include "cpu/kernels.h"
+#include "cpu/mlp_op.h"
 #include "halo_ops.h"
 #include "petmad/edges.h"
 #include "petmad/neighbor_list.h"
@@ -62,6 +67,45 @@ TORCH_LIBRARY(petmad, library) {
     library.def("ghost_values(Tensor owned, int halo) -> Tensor");
     library.def("live_edges(Tensor keep, Tensor reverse_edges, int halo) -> (Tensor, Tensor)");
     library.def("reverse_edges(Tensor rows, Tensor reverse_kept, int halo) -> Tensor");
+    library.def("edge_starts(Tensor centers, int n_centers) -> Tensor", cpu::edge_starts);
+    library.def("instruction_sets() -> str[]", cpu::instruction_sets);
+    library.def("instruction_set() -> str", cpu::instruction_set);
+    library.def("choose_instruction_set(str name) -> ()", cpu::choose_instruction_set);
+}
+
+// The network's operators on a CPU. They record their own backward passes.
+TORCH_LIBRARY_FRAGMENT(petmad, library) {
+    library.def(
+        "compress(Tensor geometry, Tensor messages, Tensor species, Tensor table, "
+        "Tensor w_geometry, Tensor w_message, Tensor w_out, Tensor b_out) -> Tensor",
+        cpu::compress
+    );
+    library.def(
+        "norm_linear(Tensor x, str norm, Tensor gain, Tensor bias, float epsilon, Tensor w, "
+        "Tensor b) -> Tensor",
+        cpu::norm_linear
+    );
+    library.def(
+        "attention(Tensor qkv, Tensor log_weights, Tensor starts, int n_heads, float scale) "
+        "-> Tensor",
+        cpu::attention
+    );
+    library.def(
+        "mlp(Tensor x, str norm, Tensor gain, Tensor bias, float epsilon, Tensor w_in, "
+        "Tensor b_in, Tensor w_out, Tensor b_out, str activation, bool residual, "
+        "bool activate_output) -> Tensor",
+        cpu::mlp
+    );
+    library.def(
+        "adaptive_cutoffs_solver(Tensor distances, Tensor centers, int n_centers, float cutoff, "
+        "float n_neighbors, float width, int iterations, float slope_floor) -> Tensor",
+        cpu::adaptive_cutoffs_solver
+    );
+    library.def(
+        "adaptive_cutoffs_grid(Tensor distances, Tensor centers, int n_centers, float cutoff, "
+        "Tensor probes, float n_neighbors, float width, float floor) -> Tensor",
+        cpu::adaptive_cutoffs_grid
+    );
 }
 
 // The messages of a halo exchange are staged through the host, so one implementation serves

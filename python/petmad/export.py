@@ -18,6 +18,7 @@ from torch import nn
 
 from . import __version__
 from ._ops import load_ops
+from .fast_network import make_fast
 from .model import EdgeGraph, Potential
 from .model.folds import fold_forces, fold_virial
 from .model.halo import LocalHalo
@@ -61,9 +62,15 @@ class HostHalo(LocalHalo):
 class ExportedModel(nn.Module):
     """What is written: the potential on flat arguments, and its description."""
 
-    def __init__(self, potential: Potential, metadata: Dict[str, Any]) -> None:
+    def __init__(
+        self,
+        potential: Potential,
+        metadata: Dict[str, Any],
+        weights: Dict[str, torch.Tensor],
+    ) -> None:
         super().__init__()
         self.potential = potential
+        self.weights: Dict[str, torch.Tensor] = weights  # by the plain model's names
         self.petmad_model: int = 1
         self.can_recompute: bool = True
         self.format_version: int = metadata["format_version"]
@@ -184,8 +191,10 @@ def export_model(
     metadata["golden"] = [
         {"n_atoms": len(g["species"]), "energy": float(g["energy"])} for g in golden
     ]
+    weights = dict(potential.state_dict())
     potential.network.halo = HostHalo()
-    scripted = torch.jit.script(ExportedModel(potential, metadata))
+    make_fast(potential)
+    scripted = torch.jit.script(ExportedModel(potential, metadata, weights))
     scripted.golden = golden
 
     partial = path.with_name(path.name + ".partial")

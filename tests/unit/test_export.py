@@ -52,7 +52,7 @@ def resave(source, target, change) -> None:
 def test_metadata(model_path, potential):
     metadata = read_metadata(model_path)
     expected = {
-        "format_version": 1,
+        "format_version": 2,
         "name": "water",
         "architecture": "PET",
         "atomic_numbers": ATOMIC_NUMBERS,
@@ -200,7 +200,7 @@ def test_newer_format(model_path, tmp_path):
 
     path = tmp_path / "new.pt"
     resave(model_path, path, renew)
-    message = "has format version 99, this petmad .* reads up to 1; install a newer"
+    message = "has format version 99, this petmad .* reads up to 2; install a newer"
     with pytest.raises(ValueError, match=message):
         read_metadata(path)
 

@@ -8,8 +8,10 @@ import math
 from typing import Tuple
 
 import torch
+from torch import nn
 
 from . import constants
+from .config import PETConfig
 
 
 def bump(distances: torch.Tensor, cutoffs: torch.Tensor, width: float) -> torch.Tensor:
@@ -174,3 +176,44 @@ def adaptive_cutoffs_grid(
         spread = torch.clamp(gradient.abs(), min=constants.GRID_FLOOR)
     weights = torch.softmax(-0.5 * (excess / spread) ** 2, dim=1)
     return (weights * probes[None, :]).sum(dim=1)
+
+
+class OwnCutoffs(nn.Module):
+    """Cutoff of each atom, fixed or adaptive; no weights, for an export to swap."""
+
+    def __init__(self, config: PETConfig) -> None:
+        super().__init__()
+        self.cutoff = config.cutoff
+        self.width = config.cutoff_width_adaptive
+        self.is_adaptive = config.is_adaptive
+        self.n_neighbors = float(config.num_neighbors_adaptive or 0)
+        self.use_solver = config.adaptive_cutoff_method == "solver"
+
+    def forward(
+        self, distances: torch.Tensor, centers: torch.Tensor, n_centers: int
+    ) -> torch.Tensor:
+        """[n_centers] Å from all raw edges; those beyond the cutoff are passed over."""
+        if not self.is_adaptive:
+            return torch.full([n_centers], self.cutoff, dtype=torch.float64).to(
+                distances
+            )
+        inside = torch.nonzero(distances <= self.cutoff).squeeze(1)
+        distances = distances[inside]
+        centers = centers[inside]
+        if self.use_solver:
+            return adaptive_cutoffs_solver(
+                distances,
+                centers,
+                n_centers,
+                self.cutoff,
+                self.n_neighbors,
+                self.width,
+            )
+        return adaptive_cutoffs_grid(
+            distances,
+            centers,
+            n_centers,
+            grid_probes(self.cutoff, self.width).to(distances),
+            self.n_neighbors,
+            self.width,
+        )

@@ -13,16 +13,11 @@ from torch import nn
 from . import constants
 from .conditioning import SystemConditioning
 from .config import PETConfig
-from .cutoff import (
-    adaptive_cutoffs_grid,
-    adaptive_cutoffs_solver,
-    cutoff_weights,
-    grid_probes,
-)
+from .cutoff import OwnCutoffs, cutoff_weights
 from .graph import EdgeGraph
 from .halo import LocalHalo
 from .rings import Rings, find_rings, first, one_ring
-from .transformer import TokenLayout, TransformerLayer, token_layout
+from .transformer import PaddedTokens, TokenLayout, TransformerLayer
 
 
 class Features(NamedTuple):
@@ -63,16 +58,6 @@ class KeptEdges(NamedTuple):
     geometry: torch.Tensor
     weights: torch.Tensor
     neighbor_species: torch.Tensor
-
-
-def layout_of(edges: KeptEdges, rings: Rings, ring: int) -> TokenLayout:
-    """Tokens of the nodes within a ring."""
-    n_edges = rings.n_edges[ring]
-    return token_layout(
-        first(rings.centers, n_edges),
-        first(edges.weights, n_edges),
-        rings.n_nodes[ring],
-    )
 
 
 class Transformer(nn.Module):
@@ -137,16 +122,15 @@ class PET(nn.Module):
         self.cutoff = config.cutoff
         self.cutoff_function = config.cutoff_function
         self.cutoff_width = config.cutoff_width
-        self.cutoff_width_adaptive = config.cutoff_width_adaptive
         self.is_adaptive = config.is_adaptive
-        self.n_adaptive = float(config.num_neighbors_adaptive or 0)
-        self.use_solver = config.adaptive_cutoff_method == "solver"
         self.feedforward = config.featurizer_type == "feedforward"
         # an edge is between an evaluated ring and the next, which is not
         self.n_rings = config.reach_hops
 
         d_pet, n_layers = config.d_pet, config.num_gnn_layers
         self.halo = LocalHalo()
+        self.own_cutoffs = OwnCutoffs(config)
+        self.tokens = PaddedTokens()
         self.edge_embedder = nn.Embedding(n_species, d_pet)
         self.node_embedders = nn.ModuleList(
             nn.Embedding(n_species, config.d_node) for _ in range(config.n_readouts)
@@ -266,14 +250,14 @@ class PET(nn.Module):
         """One readout: the last layer's nodes, and messages combined in every layer."""
         nodes = self.node_embedders[0](species)
         messages = self.edge_embedder(edges.neighbor_species)
-        layout = layout_of(edges, rings, self.n_rings - 1)
+        layout = self.layout_of(edges, rings, self.n_rings - 1)
         for i, (layer, norm, mlp) in enumerate(
             zip(self.gnn_layers, self.combination_norms, self.combination_mlps)
         ):
             ring = self.n_rings - 1 - i
             n_nodes, n_edges = rings.n_nodes[ring], rings.n_edges[ring]
-            if n_nodes != layout.rows.shape[0]:
-                layout = layout_of(edges, rings, ring)
+            if n_nodes + 1 != layout.starts.shape[0]:
+                layout = self.layout_of(edges, rings, ring)
             nodes, out = layer(
                 first(nodes, n_nodes),
                 messages,
@@ -302,15 +286,15 @@ class PET(nn.Module):
     ) -> None:
         """A readout of each layer; messages are means of old and reversed ones."""
         messages = self.edge_embedder(edges.neighbor_species)
-        layout = layout_of(edges, rings, self.n_rings - 1)
+        layout = self.layout_of(edges, rings, self.n_rings - 1)
         n_layers = len(self.gnn_layers)
         for i, (layer, embedder) in enumerate(
             zip(self.gnn_layers, self.node_embedders)
         ):
             ring = self.n_rings - 1 - i
             n_nodes, n_edges = rings.n_nodes[ring], rings.n_edges[ring]
-            if n_nodes != layout.rows.shape[0]:
-                layout = layout_of(edges, rings, ring)
+            if n_nodes + 1 != layout.starts.shape[0]:
+                layout = self.layout_of(edges, rings, ring)
             nodes, out = layer(
                 embedder(first(species, n_nodes)),
                 messages,
@@ -328,29 +312,11 @@ class PET(nn.Module):
                 reverse = self.halo.reverse(out, back, halo)
                 messages = 0.5 * (first(messages, n_inner) + reverse)
 
-    def own_cutoffs(
-        self, distances: torch.Tensor, centers: torch.Tensor, n_owned: int
-    ) -> torch.Tensor:
-        """Cutoff of each owned atom, [n_owned] Å."""
-        if not self.is_adaptive:
-            return torch.full([n_owned], self.cutoff, dtype=torch.float64).to(distances)
-        inside = torch.nonzero(distances <= self.cutoff).squeeze(1)
-        distances = distances[inside]
-        centers = centers[inside]
-        if self.use_solver:
-            return adaptive_cutoffs_solver(
-                distances,
-                centers,
-                n_owned,
-                self.cutoff,
-                self.n_adaptive,
-                self.cutoff_width_adaptive,
-            )
-        return adaptive_cutoffs_grid(
-            distances,
-            centers,
-            n_owned,
-            grid_probes(self.cutoff, self.cutoff_width_adaptive).to(distances),
-            self.n_adaptive,
-            self.cutoff_width_adaptive,
+    def layout_of(self, edges: KeptEdges, rings: Rings, ring: int) -> TokenLayout:
+        """Tokens of the nodes within a ring."""
+        n_edges = rings.n_edges[ring]
+        return self.tokens(
+            first(rings.centers, n_edges),
+            first(edges.weights, n_edges),
+            rings.n_nodes[ring],
         )

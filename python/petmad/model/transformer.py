@@ -15,14 +15,21 @@ from . import constants
 
 
 class TokenLayout(NamedTuple):
-    """Where each packed row sits among its atom's padded tokens.
+    """Where each packed row sits among its atom's tokens.
+
+    The first two serve attention that walks through the packed rows; the others spread
+    them into padded arrays, and are empty where nobody reads them.
 
     Attributes:
+        starts: [n_centers + 1] first edge of each center, then the number of edges.
+        log_weights: [n_edges] logarithm of the cutoff weight of each edge.
         rows: [n_centers, n_tokens] packed row of each token slot; unused slots hold 0.
         slots: [n_rows] flat slot (center * n_tokens + token) of each packed row.
         bias: [n_centers, 1, 1, n_tokens] logarithm of the cutoff weight of each token.
     """
 
+    starts: torch.Tensor
+    log_weights: torch.Tensor
     rows: torch.Tensor
     slots: torch.Tensor
     bias: torch.Tensor
@@ -44,7 +51,8 @@ def token_layout(
     n_tokens = 1
     if n_edges > 0:
         n_tokens = int(counts.max()) + 1
-    starts = torch.cumsum(counts, dim=0) - counts
+    ends = torch.cumsum(counts, dim=0)
+    starts = ends - counts
     token = torch.arange(n_edges, device=device) - starts[centers] + 1
     slots = torch.cat(
         [torch.arange(n_centers, device=device) * n_tokens, centers * n_tokens + token]
@@ -53,20 +61,30 @@ def token_layout(
     rows = torch.zeros(n_centers * n_tokens, dtype=torch.int64, device=device)
     rows[slots] = torch.arange(n_rows, device=device)
     log_weights = torch.log(torch.clamp(weights, min=constants.WEIGHT_FLOOR))
-    log_weights = torch.cat(
-        [torch.zeros_like(log_weights[:0].new_zeros(n_centers)), log_weights]
-    )
+    of_rows = torch.cat([log_weights.new_zeros(n_centers), log_weights])
     bias = torch.full(
         [n_centers * n_tokens],
         math.log(constants.WEIGHT_FLOOR),
         dtype=weights.dtype,
         device=device,
-    ).index_put([slots], log_weights)
+    ).index_put([slots], of_rows)
     return TokenLayout(
+        torch.cat([starts, ends[-1:]]),
+        log_weights,
         rows.reshape(n_centers, n_tokens),
         slots,
         bias.reshape(n_centers, 1, 1, n_tokens),
     )
+
+
+class PaddedTokens(nn.Module):
+    """:func:`token_layout` as a module, for an export to swap; it has no weights."""
+
+    def forward(
+        self, centers: torch.Tensor, weights: torch.Tensor, n_centers: int
+    ) -> TokenLayout:
+        """See :func:`token_layout`."""
+        return token_layout(centers, weights, n_centers)
 
 
 class Attention(nn.Module):

@@ -1,0 +1,21 @@
+# The row kernels, compiled once per instruction set; the widest the processor knows is chosen at
+# run time. Sources of each are in its own object library because only the flags differ.
+function(petmad_add_kernels isa)
+  add_library(petmad_kernels_${isa} OBJECT src/cpu/kernels_isa.cpp)
+  target_compile_definitions(petmad_kernels_${isa} PRIVATE PETMAD_ISA=${isa})
+  target_compile_options(
+    petmad_kernels_${isa} PRIVATE -O3 -fopenmp-simd -fno-math-errno -fno-trapping-math
+                                  -fvisibility=hidden ${ARGN}
+  )
+  target_include_directories(petmad_kernels_${isa} PRIVATE "${CMAKE_CURRENT_SOURCE_DIR}/include")
+  target_link_libraries(petmad_kernels_${isa} PRIVATE petmad::warnings)
+  set_target_properties(petmad_kernels_${isa} PROPERTIES POSITION_INDEPENDENT_CODE ON)
+  target_sources(petmad_core PRIVATE $<TARGET_OBJECTS:petmad_kernels_${isa}>)
+endfunction()
+
+petmad_add_kernels(baseline)
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$")
+  petmad_add_kernels(avx2 -march=x86-64-v3)
+  petmad_add_kernels(avx512 -march=x86-64-v4 -mprefer-vector-width=512)
+  target_compile_definitions(petmad_core PRIVATE PETMAD_X86_KERNELS)
+endif()

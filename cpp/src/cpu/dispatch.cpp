@@ -1,0 +1,85 @@
+// Which table of kernels runs: the widest this processor knows, or the one asked for.
+#include <atomic>
+
+#include "kernels.h"
+#include "petmad/error.h"
+
+namespace petmad::cpu {
+
+#define PETMAD_DECLARE_TABLES(isa)                                                                 \
+    namespace isa {                                                                                \
+    const Kernels<float>& float_kernels();                                                         \
+    const Kernels<double>& double_kernels();                                                       \
+    }
+PETMAD_DECLARE_TABLES(baseline)
+#ifdef PETMAD_X86_KERNELS
+PETMAD_DECLARE_TABLES(avx2)
+PETMAD_DECLARE_TABLES(avx512)
+#endif
+#undef PETMAD_DECLARE_TABLES
+
+namespace {
+
+struct Choice {
+    const char* name;
+    const Kernels<float>* floats;
+    const Kernels<double>* doubles;
+};
+
+std::vector<Choice> choices() {
+    std::vector<Choice> result;
+#ifdef PETMAD_X86_KERNELS
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq")
+        && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")) {
+        result.push_back({"avx512", &avx512::float_kernels(), &avx512::double_kernels()});
+    }
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+        result.push_back({"avx2", &avx2::float_kernels(), &avx2::double_kernels()});
+    }
+#endif
+    result.push_back({"baseline", &baseline::float_kernels(), &baseline::double_kernels()});
+    return result;
+}
+
+std::atomic<size_t>& chosen() {
+    static std::atomic<size_t> index{0};
+    return index;
+}
+
+const Choice& current() {
+    static const std::vector<Choice> all = choices();
+    return all[chosen()];
+}
+
+} // namespace
+
+template <> const Kernels<float>& kernels<float>() { return *current().floats; }
+template <> const Kernels<double>& kernels<double>() { return *current().doubles; }
+
+std::vector<std::string> instruction_sets() {
+    std::vector<std::string> names;
+    for (const Choice& choice : choices()) {
+        names.emplace_back(choice.name);
+    }
+    return names;
+}
+
+std::string instruction_set() { return current().name; }
+
+void choose_instruction_set(const std::string& name) {
+    const std::vector<std::string> names = instruction_sets();
+    std::string known;
+    for (size_t k = 0; k < names.size(); ++k) {
+        if (names[k] == name) {
+            chosen() = k;
+            return;
+        }
+        known += (k > 0 ? ", " : "") + names[k];
+    }
+    PETMAD_CHECK(
+        false, "instruction set '", name, "' is not available here", "; choose one of ", known
+    );
+}
+
+} // namespace petmad::cpu

@@ -1,0 +1,77 @@
+// Row kernels of the network on a CPU: one table of functions per instruction set.
+// All arrays are dense and row-major; n counts rows, w is their width.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace petmad::cpu {
+
+/// Tokens of a center are padded to whole vectors of 64 bytes.
+template <typename T> constexpr int64_t lanes = 64 / static_cast<int64_t>(sizeof(T));
+
+/// Attention among the tokens of each center: row i of a center, then its edges' rows
+/// n_centers + starts[i] to n_centers + starts[i + 1].
+template <typename T> struct AttentionInput {
+    const T* qkv = nullptr;          ///< [n_centers + n_edges, 3, n_heads, d_head]
+    const T* log_weights = nullptr;  ///< [n_edges] added to the scores of each key
+    const int64_t* starts = nullptr; ///< [n_centers + 1]
+    int64_t n_centers = 0;
+    int64_t n_heads = 0;
+    int64_t d_head = 0;
+    T scale = 1;
+    int64_t most_tokens = 0; ///< of any center, padded to a multiple of lanes<T>
+    T* scratch = nullptr;    ///< 64-byte aligned, (4 d_head + 4) * most_tokens values
+};
+
+template <typename T> struct Kernels {
+    /// y = x / sqrt(mean(x²) + epsilon) * gain; keeps 1 / sqrt(...) per row.
+    void (*rms_norm)(const T* x, const T* gain, T epsilon, int64_t n, int64_t w, T* y, T* rstd);
+    /// dx += adjoint of rms_norm.
+    void (*rms_norm_backward)(
+        const T* x, const T* gain, const T* rstd, const T* dy, int64_t n, int64_t w, T* dx
+    );
+    /// y = (x - mean) / sqrt(var + epsilon) * gain + bias; keeps mean and 1 / sqrt(...) per row.
+    void (*layer_norm)(
+        const T* x, const T* gain, const T* bias, T epsilon, int64_t n, int64_t w, T* y,
+        T* mean_rstd
+    );
+    /// dx += adjoint of layer_norm.
+    void (*layer_norm_backward)(
+        const T* x, const T* gain, const T* mean_rstd, const T* dy, int64_t n, int64_t w, T* dx
+    );
+    void (*silu)(const T* u, int64_t n, T* y);
+    void (*silu_backward)(const T* u, const T* dy, int64_t n, T* du);
+    /// y[n, w] = value * sigmoid(gate) from u[n, 2w] = [value, gate].
+    void (*swiglu)(const T* u, int64_t n, int64_t w, T* y);
+    void (*swiglu_backward)(const T* u, const T* dy, int64_t n, int64_t w, T* du);
+    /// x[n, w] += bias
+    void (*add_bias)(const T* bias, int64_t n, int64_t w, T* x);
+    /// x[n, w] += geometry[n, 4] @ weights[4, w] + table[species]
+    void (*add_geometry)(
+        const T* geometry, const T* weights, const T* table, const int64_t* species, int64_t n,
+        int64_t w, T* x
+    );
+    /// mixed[rows, n_heads * d_head] of the centers first to last - 1.
+    void (*attention)(const AttentionInput<T>& input, int64_t first, int64_t last, T* mixed);
+    /// Adjoints of qkv (written) and of log_weights (written) from that of mixed.
+    void (*attention_backward)(
+        const AttentionInput<T>& input, const T* d_mixed, int64_t first, int64_t last, T* d_qkv,
+        T* d_log_weights
+    );
+};
+
+/// The chosen table: the widest instruction set of this processor, unless told otherwise.
+template <typename T> const Kernels<T>& kernels();
+
+/// Names of the instruction sets that this build and this processor both know, best first.
+std::vector<std::string> instruction_sets();
+
+/// Name of the one in use.
+std::string instruction_set();
+
+/// Chooses one by name. Throws Error if it is not among instruction_sets().
+void choose_instruction_set(const std::string& name);
+
+} // namespace petmad::cpu

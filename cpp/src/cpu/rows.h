@@ -1,0 +1,61 @@
+// Small tools of the operators: typed pointers, blocks of rows, scratch, and who may call.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+#include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
+#include <torch/types.h>
+
+#include "petmad/error.h"
+
+namespace petmad::cpu {
+
+using torch::Tensor;
+
+/// Rows worked on at a time: their activations stay in second-level cache.
+constexpr int64_t rows_per_block = 512;
+
+template <typename T> const T* in(const Tensor& tensor) { return tensor.const_data_ptr<T>(); }
+template <typename T> T* out(Tensor& tensor) { return tensor.mutable_data_ptr<T>(); }
+
+/// Calls function(first, n) for blocks of rows, on all threads.
+template <typename Function> void for_blocks(int64_t n_rows, const Function& function) {
+    const int64_t n_blocks = (n_rows + rows_per_block - 1) / rows_per_block;
+    at::parallel_for(0, n_blocks, 1, [&](int64_t first_block, int64_t last_block) {
+        for (int64_t block = first_block; block < last_block; ++block) {
+            const int64_t first = block * rows_per_block;
+            function(first, std::min(rows_per_block, n_rows - first));
+        }
+    });
+}
+
+/// A block's product: destination rows = source rows @ matrix, all dense.
+inline void multiply(const Tensor& destination, const Tensor& source, const Tensor& matrix) {
+    Tensor result = destination;
+    at::mm_out(result, source, matrix);
+}
+
+/// Refuses what the hand-written backward passes do not have: gradients of weights, and second
+/// derivatives.
+inline void check_frozen(const std::vector<Tensor>& weights) {
+    for (const Tensor& weight : weights) {
+        PETMAD_CHECK(
+            !(weight.defined() && weight.requires_grad()),
+            "a weight of an exported model asks for a gradient",
+            "; exported models are for inference: train the checkpoint instead"
+        );
+    }
+}
+
+inline void check_once() {
+    PETMAD_CHECK(
+        !at::GradMode::is_enabled(),
+        "an exported model was asked for second derivatives (create_graph=True)",
+        "; it gives first derivatives only: load the checkpoint for more"
+    );
+}
+
+} // namespace petmad::cpu

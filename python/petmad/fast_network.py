@@ -1,0 +1,287 @@
+"""The exported network on fast operators: same numbers, first derivatives only.
+
+:func:`make_fast` swaps parts of a frozen network for modules that call the compiled
+operators of ``petmad`` on a CPU, and the plain module, which each of them carries, on
+any other device. What depends on species alone is folded into tables on the way.
+"""
+
+from typing import List, Optional, Tuple
+
+import torch
+from torch import nn
+
+from .model import Potential, constants
+from .model.cutoff import OwnCutoffs, grid_probes
+from .model.pet import GNNLayer
+from .model.transformer import TokenLayout, TransformerLayer, token_layout
+
+
+class FastCutoffs(nn.Module):
+    """:class:`petmad.model.cutoff.OwnCutoffs`, center by center."""
+
+    def __init__(self, plain: OwnCutoffs) -> None:
+        super().__init__()
+        self.plain = plain
+        self.register_buffer("probes", grid_probes(plain.cutoff, plain.width))
+
+    def forward(
+        self, distances: torch.Tensor, centers: torch.Tensor, n_centers: int
+    ) -> torch.Tensor:
+        """[n_centers] Å."""
+        plain = self.plain
+        if not (plain.is_adaptive and distances.is_cpu):
+            return plain(distances, centers, n_centers)
+        if plain.use_solver:
+            return torch.ops.petmad.adaptive_cutoffs_solver(
+                distances,
+                centers,
+                n_centers,
+                plain.cutoff,
+                plain.n_neighbors,
+                plain.width,
+                constants.SOLVER_ITERATIONS,
+                constants.SLOPE_FLOOR,
+            )
+        return torch.ops.petmad.adaptive_cutoffs_grid(
+            distances,
+            centers,
+            n_centers,
+            plain.cutoff,
+            self.probes,
+            plain.n_neighbors,
+            plain.width,
+            constants.GRID_FLOOR,
+        )
+
+
+class RaggedTokens(nn.Module):
+    """The layout without its padded arrays, which nobody reads on a CPU."""
+
+    def forward(
+        self, centers: torch.Tensor, weights: torch.Tensor, n_centers: int
+    ) -> TokenLayout:
+        """See :func:`petmad.model.transformer.token_layout`."""
+        if not weights.is_cpu:
+            return token_layout(centers, weights, n_centers)
+        nothing = weights.new_zeros(0)
+        return TokenLayout(
+            torch.ops.petmad.edge_starts(centers, n_centers),
+            torch.log(torch.clamp(weights, min=constants.WEIGHT_FLOOR)),
+            nothing,
+            nothing,
+            nothing,
+        )
+
+
+class NormWeights(nn.Module):
+    """Name, weights and epsilon of a norm; of none at all for None."""
+
+    def __init__(self, norm: Optional[nn.Module], like: torch.Tensor) -> None:
+        super().__init__()
+        nothing = like.new_zeros(0)
+        self.name = "none" if norm is None else type(norm).__name__
+        self.epsilon = 0.0
+        self.register_buffer("gain", nothing)
+        self.register_buffer("bias", nothing)
+        if norm is not None:
+            eps = norm.eps  # None: RMSNorm takes that of the dtype
+            self.epsilon = torch.finfo(like.dtype).eps if eps is None else eps
+            self.gain = norm.weight.detach()
+            if isinstance(norm, nn.LayerNorm):
+                self.bias = norm.bias.detach()
+
+
+class FastMLP(nn.Module):
+    """``x`` (if residual) ``+ f(second(activation(first(norm(x)))))`` in one pass."""
+
+    def __init__(
+        self,
+        norm: Optional[nn.Module],
+        linears: Tuple[nn.Linear, nn.Linear],
+        activation: str,
+        residual: bool = False,
+        activate_output: bool = False,
+    ) -> None:
+        super().__init__()
+        self.norm = NormWeights(norm, linears[0].weight)
+        self.plain_norm = nn.Identity() if norm is None else norm
+        self.first, self.second = linears
+        self.activation = activation
+        self.residual = residual
+        self.activate_output = activate_output
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[n, d] in, [n, d_out] out."""
+        if x.is_cpu:
+            return torch.ops.petmad.mlp(
+                x,
+                self.norm.name,
+                self.norm.gain,
+                self.norm.bias,
+                self.norm.epsilon,
+                self.first.weight,
+                self.first.bias,
+                self.second.weight,
+                self.second.bias,
+                self.activation,
+                self.residual,
+                self.activate_output,
+            )
+        inner = self.first(self.plain_norm(x))
+        if self.activation == "SwiGLU":
+            value, gate = inner.chunk(2, dim=-1)
+            inner = value * torch.sigmoid(gate)
+        else:
+            inner = nn.functional.silu(inner)
+        y = self.second(inner)
+        if self.activate_output:
+            y = nn.functional.silu(y)
+        return x + y if self.residual else y
+
+
+class FastTransformerLayer(nn.Module):
+    """:class:`petmad.model.transformer.TransformerLayer` on packed rows throughout."""
+
+    def __init__(self, plain: TransformerLayer) -> None:
+        super().__init__()
+        self.plain = plain
+        self.pre_norm = plain.pre_norm
+        pre_norm = plain.norm_attention if plain.pre_norm else None
+        self.norm = NormWeights(pre_norm, plain.attention.input_linear.weight)
+        activation = "SwiGLU" if plain.mlp.gated else "SiLU"
+        self.mlp = FastMLP(
+            plain.norm_mlp if plain.pre_norm else None,
+            (plain.mlp.w_in, plain.mlp.w_out),
+            activation,
+            residual=True,
+        )
+        self.center_mlp = None
+        if plain.center_mlp is not None:
+            self.center_mlp = FastMLP(
+                plain.norm_center_features,
+                (plain.center_mlp.w_in, plain.center_mlp.w_out),
+                activation,
+                residual=True,
+            )
+
+    def forward(
+        self, nodes: torch.Tensor, tokens: torch.Tensor, layout: TokenLayout
+    ) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Node states [n_centers, d_node] and edge tokens [n_edges, d_pet], updated."""
+        plain = self.plain
+        if not tokens.is_cpu:
+            return plain(nodes, tokens, layout)
+        n_centers, n_edges = nodes.shape[0], tokens.shape[0]
+        contracted = nodes
+        if plain.center_contraction is not None:
+            contracted = plain.center_contraction(nodes)
+        rows = torch.cat([contracted, tokens])
+        attended = self.attention(rows, layout)
+        if self.pre_norm:
+            center, change = attended.split([n_centers, n_edges])
+            tokens = self.mlp(tokens + change)
+        else:
+            rows = plain.norm_attention(rows + attended)
+            rows = plain.norm_mlp(self.mlp(rows))
+            center, tokens = rows.split([n_centers, n_edges])
+        if plain.center_expansion is not None and self.center_mlp is not None:
+            nodes = nodes + plain.center_expansion(center)
+            return self.center_mlp(nodes), tokens
+        return center, tokens
+
+    def attention(self, rows: torch.Tensor, layout: TokenLayout) -> torch.Tensor:
+        """Attention of the (normed) rows, [n_rows, d_pet]."""
+        attention = self.plain.attention
+        qkv = torch.ops.petmad.norm_linear(
+            rows,
+            self.norm.name,
+            self.norm.gain,
+            self.norm.bias,
+            self.norm.epsilon,
+            attention.input_linear.weight,
+            attention.input_linear.bias,
+        )
+        mixed = torch.ops.petmad.attention(
+            qkv, layout.log_weights, layout.starts, attention.num_heads, attention.scale
+        )
+        return attention.output_linear(mixed)
+
+
+class FastGNNLayer(nn.Module):
+    """:class:`petmad.model.pet.GNNLayer` with geometry and species folded."""
+
+    def __init__(self, plain: GNNLayer, first_messages: nn.Embedding) -> None:
+        super().__init__()
+        self.plain = plain
+        self.is_first = plain.neighbor_embedder is None
+        self.layers = nn.ModuleList(
+            FastTransformerLayer(layer) for layer in plain.trans.layers
+        )
+        inner, outer = plain.compress[0], plain.compress[2]
+        dtype = inner.weight.dtype
+        d_pet = outer.weight.shape[0]
+        blocks = inner.weight.double().split(d_pet, dim=1)
+        embedder = plain.edge_embedder
+        table = first_messages if self.is_first else plain.neighbor_embedder
+        constant = blocks[0] @ embedder.bias.double() + inner.bias.double()
+        constants_of_species = table.weight.double() @ blocks[1].T + constant
+        w_message = blocks[-1][:, : 0 if self.is_first else d_pet]
+        geometry = (blocks[0] @ embedder.weight.double()).T
+        self.register_buffer("table", constants_of_species.to(dtype).contiguous())
+        self.register_buffer("w_geometry", geometry.to(dtype).contiguous())
+        self.register_buffer("w_message", w_message.to(dtype).contiguous())
+        self.register_buffer("w_out", outer.weight.detach())
+        self.register_buffer("b_out", outer.bias.detach())
+
+    def forward(
+        self,
+        nodes: torch.Tensor,
+        messages: torch.Tensor,
+        geometry: torch.Tensor,
+        neighbor_species: torch.Tensor,
+        layout: TokenLayout,
+    ) -> List[torch.Tensor]:
+        """Updated node states [n_nodes, d_node] and edge output [n_edges, d_pet]."""
+        if not geometry.is_cpu:
+            return self.plain(nodes, messages, geometry, neighbor_species, layout)
+        if self.is_first:  # its messages are in the table
+            messages = messages[:, :0]
+        tokens = torch.ops.petmad.compress(
+            geometry,
+            messages,
+            neighbor_species,
+            self.table,
+            self.w_geometry,
+            self.w_message,
+            self.w_out,
+            self.b_out,
+        )
+        for layer in self.layers:
+            nodes, tokens = layer(nodes, tokens, layout)
+        return [nodes, tokens]
+
+
+def make_fast(potential: Potential) -> None:
+    """Swap the parts of a frozen potential, in place, for those on fast operators."""
+    network = potential.network
+    network.own_cutoffs = FastCutoffs(network.own_cutoffs)
+    network.tokens = RaggedTokens()
+    network.gnn_layers = nn.ModuleList(
+        FastGNNLayer(layer, network.edge_embedder) for layer in network.gnn_layers
+    )
+    norms, mlps = network.combination_norms, network.combination_mlps
+    network.combination_mlps = nn.ModuleList(
+        FastMLP(norm, (mlp[0], mlp[2]), "SiLU")
+        for norm, mlp in zip(norms, mlps, strict=True)
+    )
+    network.combination_norms = nn.ModuleList(nn.Identity() for _ in norms)
+    for readout in potential.readouts:
+        readout.node_heads = _fast_heads(readout.node_heads)
+        readout.edge_heads = _fast_heads(readout.edge_heads)
+
+
+def _fast_heads(heads: nn.ModuleList) -> nn.ModuleList:
+    return nn.ModuleList(
+        FastMLP(None, (head[0], head[2]), "SiLU", activate_output=True)
+        for head in heads
+    )
