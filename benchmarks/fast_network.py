@@ -130,7 +130,10 @@ def main() -> None:
         "192 water": water(),
         "64 diamond": ase.build.bulk("C", cubic=True).repeat(2),
     }
-    results = {"instruction_set": torch.ops.petmad.instruction_set()}
+    results = {
+        "instruction_set": torch.ops.petmad.instruction_set(),
+        "product_library": torch.ops.petmad.product_library(),
+    }
     for n_threads in arguments.threads:
         torch.set_num_threads(n_threads)
         for size in arguments.sizes:

@@ -8,6 +8,7 @@
 #include "cpu/cutoff_op.h"
 #include "cpu/kernels.h"
 #include "cpu/mlp_op.h"
+#include "cpu/products.h"
 #include "halo_ops.h"
 #include "petmad/edges.h"
 #include "petmad/neighbor_list.h"
@@ -70,6 +71,8 @@ TORCH_LIBRARY(petmad, library) {
     library.def("edge_starts(Tensor centers, int n_centers) -> Tensor", cpu::edge_starts);
     library.def("instruction_sets() -> str[]", cpu::instruction_sets);
     library.def("instruction_set() -> str", cpu::instruction_set);
+    library.def("product_library() -> str", cpu::product_library);
+    library.def("choose_product_library(str name) -> ()", cpu::choose_product_library);
     library.def("choose_instruction_set(str name) -> ()", cpu::choose_instruction_set);
 }
 

@@ -96,5 +96,14 @@ def test_two_threads_give_the_same_bits():
         assert torch.equal(value, results[1][name]), name
 
 
+@pytest.mark.parametrize("library", ["blas", "onednn"])
+def test_either_product_library(library):
+    before = torch.ops.petmad.product_library()
+    torch.ops.petmad.choose_product_library(library)
+    structures = [random_structure(seed, 8) for seed in range(12)]
+    compare("modern", structures, torch.float32)
+    torch.ops.petmad.choose_product_library(before)
+
+
 def test_an_atom_alone():
     compare("modern", [far_pair()], torch.float64, cutoff=2.0)

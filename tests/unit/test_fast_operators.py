@@ -97,6 +97,12 @@ def test_instruction_set_by_name():
         ops.choose_instruction_set("mmx")
 
 
+def test_product_library_by_name():
+    assert ops.product_library() in ("blas", "onednn")
+    with pytest.raises(RuntimeError, match=r"'atlas' is not available.*choose blas"):
+        ops.choose_product_library("atlas")
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_silu_far_out_stays_finite(dtype):
     x = torch.tensor([[-1e4, -90.0, -1.0, 0.0], [1.0, 90.0, 800.0, 1e4]], dtype=dtype)

@@ -10,6 +10,7 @@
 #include <torch/types.h>
 
 #include "petmad/error.h"
+#include "products.h"
 
 namespace petmad::cpu {
 
@@ -30,12 +31,6 @@ template <typename Function> void for_blocks(int64_t n_rows, const Function& fun
             function(first, std::min(rows_per_block, n_rows - first));
         }
     });
-}
-
-/// A block's product: destination rows = source rows @ matrix, all dense.
-inline void multiply(const Tensor& destination, const Tensor& source, const Tensor& matrix) {
-    Tensor result = destination;
-    at::mm_out(result, source, matrix);
 }
 
 /// Refuses what the hand-written backward passes do not have: gradients of weights, and second
