@@ -13,6 +13,7 @@
 
 #include "pair.h"
 
+#include "ghost_distances.h"
 #include "mpi_transport.h"
 #include "pair_options.h"
 #include "petmad/engine.h"
@@ -83,7 +84,8 @@ private:
     std::vector<int32_t> species_; ///< [n_total], as are the following
     std::vector<int32_t> owner_ranks_;
     std::vector<int32_t> owner_indices_;
-    std::vector<double> ghost_distances_; ///< Å from the domain, where ghosts are recomputed
+    BoxPart box_part_;                    ///< where ghosts are recomputed, as is the following
+    std::vector<double> ghost_distances_; ///< Å from box_part_
     std::vector<int64_t> labels_;         ///< atom IDs, for messages; empty where there are none
     std::vector<double> kept_edges_;      ///< [n_owned] as handed out by extract_peratom
 

@@ -12,7 +12,6 @@
 #include "exceptions.h"
 #include "neighbor.h"
 
-#include "ghost_distances.h"
 #include "petmad/error.h"
 
 namespace petmad_lammps {
@@ -28,6 +27,9 @@ void PairPetmad::compute(int eflag, int vflag) {
     try {
         if (changed) {
             refresh_ghosts();
+        }
+        if (recomputes()) {
+            ghost_distances_ = box_part_.distances_of_ghosts(*atom);
         }
         petmad::Requests requests;
         requests.virial = vflag_either != 0;
@@ -79,7 +81,7 @@ void PairPetmad::refresh_ghosts() {
         labels_.assign(atom->tag, atom->tag + atom->nlocal + atom->nghost);
     }
     if (recomputes()) {
-        ghost_distances_ = distances_from_domain(*atom, *Pointers::domain);
+        box_part_ = BoxPart(*Pointers::domain);
     } else {
         refresh_owners();
     }

@@ -279,6 +279,9 @@ const StepEdges& Domain::step(const DomainView& view, Transport* transport) {
     );
     check_positions(view.positions, view.species, view.n_total, view.labels);
     check_moves(view);
+    if (recompute_) {
+        recompute_->begin_step(view);
+    }
     const double radius2 = (cutoff_ + step_margin) * (cutoff_ + step_margin);
     const auto n_raw = static_cast<int64_t>(raw_centers_.size());
     step_of_raw_edge_.assign(n_raw, -1);

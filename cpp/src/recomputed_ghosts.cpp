@@ -1,5 +1,7 @@
-// The audit is exact: a node whose neighborhood is cut off by the end of the halo either is known
-// to matter, or some node before it on every path to an owned atom is cut off as well.
+// Ghosts were picked when the list was built: an atom that is near a node now may have been half of
+// the skin farther away then. The audit is exact: a node whose neighborhood is cut off by the end
+// of the halo either is known to matter, or some node before it on every path to an owned atom is
+// cut off as well.
 #include "recomputed_ghosts.h"
 
 #include <algorithm>
@@ -44,12 +46,17 @@ RecomputedGhosts::RecomputedGhosts(
     const DomainView& view, const ModelInfo& model, const std::vector<int64_t>& atoms
 )
     : cutoff_(model.cutoff), skin_(view.skin), depth_(view.ghost_depth),
-      last_ring_(model.reach_hops - (model.is_adaptive ? 0 : 1)) {
+      last_ring_(model.reach_hops - (model.is_adaptive ? 0 : 1)), atoms_(atoms) {
+    begin_step(view);
+}
+
+void RecomputedGhosts::begin_step(const DomainView& view) {
     PETMAD_CHECK(
         view.ghost_distances != nullptr || view.n_total == view.n_owned,
         "recomputed ghosts need `ghost_distances`, their distances from the domain"
     );
-    for (const int64_t atom : atoms) {
+    distances_.clear();
+    for (const int64_t atom : atoms_) {
         distances_.push_back(atom < view.n_owned ? 0.0 : view.ghost_distances[atom - view.n_owned]);
     }
 }
@@ -62,10 +69,11 @@ double RecomputedGhosts::checked_reach(const std::vector<int64_t>& rings) const 
         }
     }
     const double reach = farthest + cutoff_;
+    const double needed = reach + 0.5 * skin_;
     PETMAD_CHECK(
-        reach + skin_ <= depth_ + depth_margin, "owned atoms depend on others up to ", reach,
-        " Å outside of their domain; with the skin of ", skin_, " Å ghosts must be ", reach + skin_,
-        " Å deep, but they are ", depth_, " Å deep: at least ", reach + skin_ - depth_,
+        needed <= depth_ + depth_margin, "owned atoms depend on others up to ", reach,
+        " Å outside of their domain; with half of the skin of ", skin_, " Å ghosts must be ",
+        needed, " Å deep, but they are ", depth_, " Å deep: at least ", needed - depth_,
         " Å are missing; ask for deeper ghosts (LAMMPS: `pair_style petmad ... halo`), or use the "
         "exchange, which needs them one cutoff deep"
     );

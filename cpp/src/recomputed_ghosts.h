@@ -22,6 +22,9 @@ public:
         const DomainView& view, const ModelInfo& model, const std::vector<int64_t>& atoms
     );
 
+    /// Takes the distances of this step.
+    void begin_step(const DomainView& view);
+
     /// Å around the domain of what owned atoms depend on: the neighborhoods of all nodes that are
     /// evaluated, and with adaptive cutoffs of their neighbors. Throws Error when that is deeper
     /// than the ghosts.
@@ -32,6 +35,7 @@ private:
     double skin_ = 0.0;
     double depth_ = 0.0;
     int64_t last_ring_ = 0;         ///< of those whose neighborhood must be complete
+    std::vector<int64_t> atoms_;    ///< [n_nodes]
     std::vector<double> distances_; ///< [n_nodes] Å outside of the domain, 0 for owned
 };
 

@@ -200,7 +200,9 @@ def test_shallow_ghosts_are_noticed(engines):
     evaluate_domains(some[:2], domains, recompute=info.reach, **options)
     needed = some[0].statistics.reach_used
     domains = decompose(structure, ranks, 2, needed - 0.5)
-    with pytest.raises(ValueError, match=r"at least 0\.5 Å are missing; ask for deeper"):
+    with pytest.raises(
+        ValueError, match=r"at least 0\.5 Å are missing; ask for deeper"
+    ):
         evaluate_domains(some[:2], domains, recompute=needed - 0.5, **options)
     domains = decompose(structure, ranks, 2, needed)
     results = evaluate_domains(some[:2], domains, recompute=needed, **options)

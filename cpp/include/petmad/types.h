@@ -41,7 +41,8 @@ struct DomainView {
                                           ///< the exchange alone
     double ghost_depth = 0.0; ///< recompute: Å around the domain within which no ghost is missing
     const double* ghost_distances =
-        nullptr;               ///< recompute: [n_total - n_owned] Å of each from the domain
+        nullptr;               ///< recompute: [n_total - n_owned] Å of each, now, from the domain
+                               ///< as it was when atoms_changed was set
     bool atoms_changed = true; ///< atoms, order, ghosts or owners differ from the last call
     double skin = 0.0;         ///< Å beyond the cutoff that the ghosts reach; the list is
                                ///< built to cutoff + skin and reused until atoms_changed
