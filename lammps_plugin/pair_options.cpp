@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 
 #include "elements.h"
 #include "petmad/error.h"
@@ -13,7 +14,7 @@ namespace {
 
 constexpr const char* usage =
     "pair_style petmad MODEL.pt [device auto|cpu|cuda|cuda:N] [threads N] [charge Q] [spin M] "
-    "[check yes|no]";
+    "[check yes|no] [mode auto|images|exchange|recompute] [halo DEPTH]";
 
 int parse_integer(const std::string& keyword, const std::string& value, int smallest) {
     int number = 0;
@@ -34,6 +35,25 @@ std::string parse_device(const std::string& value) {
     }
     PETMAD_CHECK(is_known, "`device` must be auto, cpu, cuda or cuda:N, got '", value, "'");
     return value;
+}
+
+std::string parse_mode(const std::string& value) {
+    PETMAD_CHECK(
+        value == "auto" || value == "images" || value == "exchange" || value == "recompute",
+        "`mode` must be auto, images, exchange or recompute, got '", value, "'"
+    );
+    return value;
+}
+
+double parse_length(const std::string& keyword, const std::string& value) {
+    double number = 0.0;
+    const char* end = value.data() + value.size();
+    const auto result = std::from_chars(value.data(), end, number);
+    PETMAD_CHECK(
+        result.ec == std::errc() && result.ptr == end && number > 0.0 && std::isfinite(number), "`",
+        keyword, "` must be a positive length in A, got '", value, "'"
+    );
+    return number;
 }
 
 bool parse_yes_no(const std::string& keyword, const std::string& value) {
@@ -73,10 +93,11 @@ PairOptions parse_pair_options(const std::vector<std::string>& arguments) {
     for (size_t i = 1; i < arguments.size(); i += 2) {
         const std::string& keyword = arguments[i];
         const bool is_known = keyword == "device" || keyword == "threads" || keyword == "charge"
-                              || keyword == "spin" || keyword == "check";
+                              || keyword == "spin" || keyword == "check" || keyword == "mode"
+                              || keyword == "halo";
         PETMAD_CHECK(
             is_known, "unknown keyword '", keyword,
-            "'; known are device, threads, charge, spin and check: ", usage
+            "'; known are device, threads, charge, spin, check, mode and halo: ", usage
         );
         PETMAD_CHECK(
             i + 1 < arguments.size(), "keyword '", keyword, "' lacks its value; write: ", usage
@@ -92,11 +113,34 @@ PairOptions parse_pair_options(const std::vector<std::string>& arguments) {
         } else if (keyword == "spin") {
             options.spin_multiplicity = parse_integer(keyword, value, 1);
             options.is_conditioned = true;
+        } else if (keyword == "mode") {
+            options.mode = parse_mode(value);
+        } else if (keyword == "halo") {
+            options.halo = parse_length(keyword, value);
         } else {
             options.check_golden = parse_yes_no(keyword, value);
         }
     }
+    PETMAD_CHECK(
+        options.halo == 0.0 || options.mode == "recompute",
+        "`halo` sets how deep recomputed ghosts "
+        "are, but the mode is ",
+        options.mode, "; write `mode recompute` too, or remove `halo`"
+    );
     return options;
+}
+
+std::string resolve_mode(const std::string& wanted, int n_ranks) {
+    PETMAD_CHECK(
+        wanted != "images" || n_ranks == 1,
+        "`mode images` works on one rank, where every ghost "
+        "is an image of an owned atom, but there are ",
+        n_ranks, " ranks; use `mode exchange`, or leave the choice to `mode auto`"
+    );
+    if (wanted == "auto") {
+        return n_ranks == 1 ? "images" : "exchange";
+    }
+    return wanted;
 }
 
 std::vector<int32_t> parse_elements(

@@ -17,10 +17,16 @@ struct PairOptions {
     int spin_multiplicity = 1;   ///< 2S + 1, likewise
     bool is_conditioned = false; ///< charge or spin was given
     bool check_golden = true;    ///< evaluate the file's golden structures on loading
+    std::string mode = "auto";   ///< what becomes of ghosts: auto, images, exchange, recompute
+    double halo = 0.0;           ///< Å, depth of recomputed ghosts; 0: the model's reach
 };
 
 /// Throws petmad::Error: no model, unknown keyword, a value that does not fit.
 PairOptions parse_pair_options(const std::vector<std::string>& arguments);
+
+/// The mode that `auto` stands for on so many ranks.
+/// Throws petmad::Error: `images` on several ranks.
+std::string resolve_mode(const std::string& wanted, int n_ranks);
 
 /// Species of each type from 0, -1 for NULL, out of the elements of `pair_coeff * * ...`.
 /// Throws petmad::Error: wrong number of elements, an element the model lacks, nothing but NULL.

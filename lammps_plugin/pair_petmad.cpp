@@ -2,12 +2,14 @@
 #include "pair_petmad.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
 
 #include "atom.h"
 #include "comm.h"
+#include "domain.h"
 #include "error.h"
 #include "exceptions.h"
 #include "force.h"
@@ -77,6 +79,7 @@ void PairPetmad::together(const std::function<void()>& work) {
 void PairPetmad::settings(int n_arguments, char** arguments) {
     together([&] {
         options_ = parse_pair_options({arguments, arguments + n_arguments});
+        mode_ = resolve_mode(options_.mode, comm->nprocs);
         load_model(options_);
     });
     // Species of an earlier model mean nothing to this one: pair_coeff must come again. All flags
@@ -186,6 +189,9 @@ void PairPetmad::init_style() {
         check_settings();
     });
     pair_is_ours_.assign((atom->ntypes + 1) * (atom->ntypes + 1), 0);
+    if (recomputes()) {
+        comm->cutghostuser = std::max(comm->cutghostuser, ghost_depth());
+    }
     is_first_ = true;
     at_start_ = engine_->statistics();
     n_evaluations_ = 0;
@@ -227,9 +233,31 @@ void PairPetmad::check_settings() const {
                    "or map the types to NULL and use `pair_style hybrid/overlay`"
     );
     PETMAD_CHECK(
+        !recomputes() || comm->mode == Comm::SINGLE,
+        "`mode recompute` needs ghosts of all types "
+        "equally deep; remove `comm_modify mode multi`, or use `mode exchange`"
+    );
+    check_tiles();
+    PETMAD_CHECK(
         neighbor->includegroup == 0, "`neigh_modify include` cannot leave atoms out of a many-body "
                                      "model; remove it"
     );
+}
+
+/// comm_style tiled holds no more than one image of an atom on either side.
+void PairPetmad::check_tiles() const {
+    if (!recomputes() || comm->style != Comm::TILED) {
+        return;
+    }
+    const Domain& box = *Pointers::domain;
+    for (int k = 0; k < 3; ++k) {
+        PETMAD_CHECK(
+            box.periodicity[k] == 0 || box.prd[k] > ghost_depth(), "`mode recompute` needs ghosts ",
+            ghost_depth(), " A deep, but the periodic box is ", box.prd[k],
+            " A long and `comm_style tiled` allows no more; use `comm_style brick`, or `mode "
+            "exchange`"
+        );
+    }
 }
 
 void PairPetmad::report_setup() {
@@ -248,7 +276,7 @@ void PairPetmad::report_setup() {
         }
         types.push_back(entry);
     }
-    const RunSetup setup{device_, n_threads_, comm->nprocs, cutoff_ + neighbor->skin};
+    const RunSetup setup{device_, mode_, n_threads_, comm->nprocs, ghost_depth()};
     utils::logmesg(lmp, describe_setup(engine_->info(), setup) + describe_types(types));
     for (const std::string& warning : mass_warnings(types)) {
         error->warning(FLERR, warning);
@@ -267,6 +295,12 @@ double PairPetmad::init_one(int i, int j) {
     const int n = atom->ntypes + 1;
     pair_is_ours_[i * n + j] = pair_is_ours_[j * n + i] = 1;
     return cutoff_;
+}
+
+/// Å around this rank's part of the box that ghosts must reach.
+double PairPetmad::ghost_depth() const {
+    const double reach = options_.halo > 0.0 ? options_.halo : engine_->info().reach;
+    return (recomputes() ? reach : cutoff_) + neighbor->skin;
 }
 
 /// `hybrid` asks init_one only for the pairs it leaves to this style.
@@ -289,43 +323,52 @@ void PairPetmad::check_hybrid() const {
 
 void PairPetmad::finish() {
     const petmad::Statistics& now = engine_->statistics();
-    double largest[6] = {
+    double largest[7] = {
         now.seconds_list - at_start_.seconds_list,
         now.seconds_exchange - at_start_.seconds_exchange,
         now.seconds_model - at_start_.seconds_model,
         now.seconds_fold - at_start_.seconds_fold,
         static_cast<double>(n_evaluations_),
         static_cast<double>(now.n_list_builds - at_start_.n_list_builds),
+        now.reach_used,
     };
-    double sums[4] = {
-        static_cast<double>(now.n_owned),
-        static_cast<double>(now.n_raw_edges),
-        static_cast<double>(now.n_kept_edges),
-        static_cast<double>(now.bytes_sent),
+    double sums[9] = {
+        static_cast<double>(now.n_owned),           static_cast<double>(now.n_ghost),
+        static_cast<double>(now.n_raw_edges),       static_cast<double>(now.n_kept_edges),
+        static_cast<double>(now.n_owned_edge_rows), static_cast<double>(now.n_evaluated_edges),
+        static_cast<double>(now.bytes_sent),        static_cast<double>(now.bytes_messages),
+        static_cast<double>(now.bytes_values),
     };
-    MPI_Allreduce(MPI_IN_PLACE, largest, 6, MPI_DOUBLE, MPI_MAX, world);
-    MPI_Allreduce(MPI_IN_PLACE, sums, 4, MPI_DOUBLE, MPI_SUM, world);
-    if (comm->me == 0) {
-        utils::logmesg(
-            lmp, describe_totals({
-                     largest[0],
-                     largest[1],
-                     largest[2],
-                     largest[3],
-                     largest[4],
-                     largest[5],
-                     sums[0],
-                     sums[1],
-                     sums[2],
-                     sums[3],
-                 })
-        );
+    MPI_Allreduce(MPI_IN_PLACE, largest, 7, MPI_DOUBLE, MPI_MAX, world);
+    MPI_Allreduce(MPI_IN_PLACE, sums, 9, MPI_DOUBLE, MPI_SUM, world);
+    if (comm->me == 0 && n_evaluations_ > 0) {
+        const Domain& box = *Pointers::domain;
+        RunTotals totals{largest[0], largest[1], largest[2], largest[3],
+                         largest[4], largest[5], largest[6], ghost_depth() - neighbor->skin,
+                         sums[0],    sums[1],    sums[2],    sums[3],
+                         sums[4],    sums[5],    sums[6],    sums[7],
+                         sums[8]};
+        totals.recomputes = recomputes();
+        totals.n_ranks = comm->nprocs;
+        totals.side = std::cbrt(box.xprd * box.yprd * box.zprd / comm->nprocs);
+        utils::logmesg(lmp, describe_totals(totals));
     }
 }
 
 void* PairPetmad::extract(const char* name, int& dimension) {
     dimension = 0;
     return std::strcmp(name, "cutoff") == 0 ? &cutoff_ : nullptr;
+}
+
+/// For fix pair, and for our own computes. `kept_edges` [n_owned]: neighbors within the adaptive
+/// cutoff at the last evaluation.
+void* PairPetmad::extract_peratom(const char* name, int& n_columns) {
+    if (std::strcmp(name, "kept_edges") != 0) {
+        return nullptr;
+    }
+    n_columns = 0;
+    align_kept_edges();
+    return kept_edges_.data();
 }
 
 double PairPetmad::memory_usage() {

@@ -13,6 +13,7 @@
 
 #include "pair.h"
 
+#include "ghost_distances.h"
 #include "mpi_transport.h"
 #include "pair_options.h"
 #include "petmad/engine.h"
@@ -33,6 +34,7 @@ public:
     void finish() override;
 
     void* extract(const char* name, int& dimension) override;
+    void* extract_peratom(const char* name, int& n_columns) override;
     double memory_usage() override;
     int pack_forward_comm(int n, int* atoms, double* buffer, int pbc_flag, int* pbc) override;
     void unpack_forward_comm(int n, int first, double* buffer) override;
@@ -49,11 +51,16 @@ private:
     void check_units();
     void check_settings() const;
     void check_hybrid() const;
+    void check_tiles() const;
     void report_setup();
     void allocate();
 
+    bool recomputes() const { return mode_ == "recompute"; }
+    double ghost_depth() const;
     bool atoms_changed();
+    void refresh_ghosts();
     void refresh_owners();
+    void align_kept_edges();
     petmad::DomainView domain(bool changed) const;
     void add_results(const petmad::Results& results);
     void add_atomic_virials(const petmad::Results& results);
@@ -61,6 +68,7 @@ private:
 
     PairOptions options_;
     std::string device_;
+    std::string mode_; ///< images, exchange or recompute
     int n_threads_ = 1;
     double cutoff_ = 0.0;      ///< Å
     double energy_unit_ = 1.0; ///< LAMMPS's energy unit per eV
@@ -76,7 +84,10 @@ private:
     std::vector<int32_t> species_; ///< [n_total], as are the following
     std::vector<int32_t> owner_ranks_;
     std::vector<int32_t> owner_indices_;
-    std::vector<int64_t> labels_; ///< atom IDs, for messages; empty where there are none
+    BoxPart box_part_;                    ///< where ghosts are recomputed, as is the following
+    std::vector<double> ghost_distances_; ///< Å from box_part_
+    std::vector<int64_t> labels_;         ///< atom IDs, for messages; empty where there are none
+    std::vector<double> kept_edges_;      ///< [n_owned] as handed out by extract_peratom
 
     petmad::Statistics at_start_; ///< of this run
     int64_t n_evaluations_ = 0;

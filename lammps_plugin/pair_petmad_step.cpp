@@ -2,7 +2,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "pair_petmad.h"
 
+#include <algorithm>
 #include <exception>
+#include <numeric>
 
 #include "atom.h"
 #include "comm.h"
@@ -24,12 +26,18 @@ void PairPetmad::compute(int eflag, int vflag) {
     const bool changed = atoms_changed();
     try {
         if (changed) {
-            refresh_owners();
+            refresh_ghosts();
+        }
+        if (recomputes()) {
+            ghost_distances_ = box_part_.distances_of_ghosts(*atom);
         }
         petmad::Requests requests;
         requests.virial = vflag_either != 0;
         requests.atomic_virials = vflag_atom || cvflag_atom;
-        add_results(engine_->evaluate(domain(changed), transport_.get(), requests));
+        const petmad::Results& results =
+            engine_->evaluate(domain(changed), transport_.get(), requests);
+        add_results(results);
+        kept_edges_ = results.kept_edges;
     } catch (const LAMMPSException&) {
         throw;
     } catch (const std::exception& exception) {
@@ -60,22 +68,32 @@ bool PairPetmad::atoms_changed() {
     return anywhere != 0;
 }
 
-/// Tells every ghost who owns it.
-void PairPetmad::refresh_owners() {
-    const double depth = cutoff_ + neighbor->skin;
+/// What the core must know about ghosts beside their positions, once per list of LAMMPS.
+void PairPetmad::refresh_ghosts() {
+    const double depth = ghost_depth();
     PETMAD_CHECK(
         comm->get_comm_cutoff() >= depth - 1e-9, "ghost atoms reach ", comm->get_comm_cutoff(),
-        " A, but cutoff + skin = ", depth, " A is needed; remove or raise `comm_modify cutoff`"
+        " A, but ", recomputes() ? "reach" : "cutoff", " + skin = ", depth,
+        " A is needed; remove or raise `comm_modify cutoff`"
     );
+    labels_.clear();
+    if (atom->tag_enable) {
+        labels_.assign(atom->tag, atom->tag + atom->nlocal + atom->nghost);
+    }
+    if (recomputes()) {
+        box_part_ = BoxPart(*Pointers::domain);
+    } else {
+        refresh_owners();
+    }
+}
+
+/// Tells every ghost who owns it.
+void PairPetmad::refresh_owners() {
     const int n_total = atom->nlocal + atom->nghost;
     owner_ranks_.assign(n_total, comm->me);
     owner_indices_.resize(n_total);
     for (int i = 0; i < atom->nlocal; ++i) {
         owner_indices_[i] = i;
-    }
-    labels_.clear();
-    if (atom->tag_enable) {
-        labels_.assign(atom->tag, atom->tag + n_total);
     }
     comm->forward_comm(this);
 }
@@ -101,8 +119,14 @@ petmad::DomainView PairPetmad::domain(bool changed) const {
     view.n_total = atom->nlocal + atom->nghost;
     view.positions = view.n_total > 0 ? atom->x[0] : nullptr;
     view.species = species_.data();
-    view.ghost_ranks = owner_ranks_.data() + atom->nlocal;
-    view.ghost_owners = owner_indices_.data() + atom->nlocal;
+    if (recomputes()) {
+        view.mode = petmad::GhostMode::recompute;
+        view.ghost_depth = comm->get_comm_cutoff();
+        view.ghost_distances = ghost_distances_.data();
+    } else {
+        view.ghost_ranks = owner_ranks_.data() + atom->nlocal;
+        view.ghost_owners = owner_indices_.data() + atom->nlocal;
+    }
     view.labels = labels_.empty() ? nullptr : labels_.data();
     view.atoms_changed = changed;
     view.skin = neighbor->skin;
@@ -149,6 +173,23 @@ void PairPetmad::add_atomic_virials(const petmad::Results& results) {
         for (int k = 0; k < 9 && cvflag_atom; ++k) {
             cvatom[i][k] += energy_unit_ * w[row_major[k]];
         }
+    }
+}
+
+/// Atoms may have come, gone or moved to another rank since the last evaluation: those it did not
+/// see count as average ones.
+void PairPetmad::align_kept_edges() {
+    double mean = 1.0;
+    if (!kept_edges_.empty()) {
+        mean = std::accumulate(kept_edges_.begin(), kept_edges_.end(), 0.0)
+               / static_cast<double>(kept_edges_.size());
+    }
+    const size_t n_seen = std::min(kept_edges_.size(), labels_.size());
+    kept_edges_.resize(atom->nlocal, mean);
+    for (int i = 0; i < atom->nlocal; ++i) {
+        const bool is_same =
+            static_cast<size_t>(i) < n_seen && atom->tag_enable && labels_[i] == atom->tag[i];
+        kept_edges_[i] = is_same ? kept_edges_[i] : mean;
     }
 }
 

@@ -104,9 +104,9 @@ std::string unopened(const std::string& reason) {
                           "pip install torch==" PETMAD_TORCH_VERSION);
 }
 
-/// PluginRecord::factory. The complaints come here and not at start-up, where they would disturb
-/// those who use this LAMMPS for something else.
-void* make_pair(void* lmp) {
+/// A function of the library; stops LAMMPS where there is none. The complaints come here and not at
+/// start-up, where they would disturb those who use this LAMMPS for something else.
+void* find_factory(void* lmp, const char* style, const char* name) {
     std::string complaint = lammps_complaint(lmp);
     if (complaint.empty()) {
         complaint = torch_complaint();
@@ -114,17 +114,30 @@ void* make_pair(void* lmp) {
     void* factory = nullptr;
     if (complaint.empty()) {
         void* library = open_library();
-        factory = library != nullptr ? dlsym(library, "petmad_make_pair") : nullptr;
+        factory = library != nullptr ? dlsym(library, name) : nullptr;
         if (factory == nullptr) {
             const char* reason = dlerror();
             complaint = unopened(reason != nullptr ? reason : "failed before in this process");
         }
     }
     if (factory == nullptr) {
-        lammps_error(lmp, error_all, ("pair_style petmad: " + complaint).c_str());
-        return nullptr;
+        lammps_error(lmp, error_all, (std::string(style) + ": " + complaint).c_str());
     }
-    return reinterpret_cast<void* (*)(void*)>(factory)(lmp);
+    return factory;
+}
+
+/// PluginRecord::factory of the pair style.
+void* make_pair(void* lmp) {
+    void* factory = find_factory(lmp, "pair_style petmad", "petmad_make_pair");
+    return factory != nullptr ? reinterpret_cast<void* (*)(void*)>(factory)(lmp) : nullptr;
+}
+
+/// PluginRecord::factory of the compute.
+void* make_load(void* lmp, int n_arguments, char** arguments) {
+    void* factory = find_factory(lmp, "compute petmad/load", "petmad_make_load");
+    using Make = void* (*)(void*, int, char**);
+    return factory != nullptr ? reinterpret_cast<Make>(factory)(lmp, n_arguments, arguments)
+                              : nullptr;
 }
 
 } // namespace
@@ -139,5 +152,10 @@ extern "C" void lammpsplugin_init(void* lmp, void* handle, void* register_plugin
         reinterpret_cast<void*>(&make_pair),
         handle,
     };
+    reinterpret_cast<RegisterPlugin>(register_plugin)(&record, lmp);
+    record.style = "compute";
+    record.name = "petmad/load";
+    record.info = "Kept edges of each atom, a weight for load balancing";
+    record.factory = reinterpret_cast<void*>(&make_load);
     reinterpret_cast<RegisterPlugin>(register_plugin)(&record, lmp);
 }

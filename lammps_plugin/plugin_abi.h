@@ -8,11 +8,12 @@ extern "C" {
 /// One style; LAMMPS copies the record, not its strings.
 struct PluginRecord {
     const char* version; ///< LAMMPS version it was built for, like "22 Jul 2025"
-    const char* style;   ///< kind of style: "pair"
+    const char* style;   ///< kind of style: "pair" or "compute"
     const char* name;
     const char* info;
     const char* author;
-    void* factory; ///< void* (*)(void* lmp) for pair styles
+    void* factory; ///< void* (*)(void* lmp) for pair styles; computes get their arguments too:
+                   ///< void* (*)(void* lmp, int, char**)
     void* handle;  ///< as given to lammpsplugin_init
 };
 

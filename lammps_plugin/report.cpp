@@ -27,9 +27,10 @@ std::string name_of(const TypeEntry& type) {
 } // namespace
 
 std::string describe_setup(const petmad::ModelInfo& info, const RunSetup& setup) {
-    const std::string mode = setup.n_ranks == 1
+    const std::string mode = setup.mode == "images"
                                  ? "images (one rank: every ghost is an image of an owned atom)"
-                                 : "exchange (" + std::to_string(setup.n_ranks) + " ranks)";
+                                 : setup.mode + " (" + std::to_string(setup.n_ranks)
+                                       + (setup.n_ranks == 1 ? " rank)" : " ranks)");
     return "pair_style petmad: model '" + info.name + "', weights "
            + info.weights_hash.substr(0, 12) + "\n  file: " + info.path
            + "\n  precision: " + info.dtype + ", device: " + setup.device
@@ -68,6 +69,22 @@ std::vector<std::string> mass_warnings(const std::vector<TypeEntry>& types) {
     return warnings;
 }
 
+/// Rows of edges that all ranks evaluated against those of one rank.
+std::string describe_work(const RunTotals& totals) {
+    if (totals.n_owned_edge_rows <= 0.0) {
+        return {};
+    }
+    std::string text = format(
+        "  rows of edges per step: %.0f, %.4f times those of one rank", totals.n_evaluated_edges,
+        totals.n_evaluated_edges / totals.n_owned_edge_rows
+    );
+    if (totals.recomputes && totals.side > 0.0) {
+        const double all = std::pow(1.0 + 2.0 * totals.reach_available / totals.side, 3);
+        text += format(" (all ghosts: (1 + 2h/a)^3 = %.4g)", all);
+    }
+    return text + "\n";
+}
+
 std::string describe_totals(const RunTotals& totals) {
     const double sum =
         totals.seconds_list + totals.seconds_exchange + totals.seconds_model + totals.seconds_fold;
@@ -83,8 +100,17 @@ std::string describe_totals(const RunTotals& totals) {
            + line("list", totals.seconds_list) + line("exchange", totals.seconds_exchange)
            + line("model", totals.seconds_model) + line("fold", totals.seconds_fold)
            + format(
-               "  edges per atom: %.1f in the cutoff, %.1f kept; bytes sent per step: %.0f\n",
-               totals.n_raw_edges / n_atoms, totals.n_kept_edges / n_atoms, totals.bytes_sent
+               "  reach: %.6g A used, %.6g A available; ghosts per rank: %.0f\n", totals.reach_used,
+               totals.reach_available, totals.n_ghost / totals.n_ranks
+           )
+           + format(
+               "  edges per atom: %.1f in the cutoff, %.1f kept\n", totals.n_raw_edges / n_atoms,
+               totals.n_kept_edges / n_atoms
+           )
+           + describe_work(totals)
+           + format(
+               "  bytes sent per step: %.0f (messages of edges %.0f, values of ghosts %.0f)\n",
+               totals.bytes_sent, totals.bytes_messages, totals.bytes_values
            );
 }
 

@@ -12,6 +12,7 @@ namespace petmad_lammps {
 /// How a run is set up; one per pair style, equal on all ranks.
 struct RunSetup {
     std::string device;
+    std::string mode; ///< images, exchange or recompute
     int n_threads = 1;
     int n_ranks = 1;
     double ghost_depth = 0.0; ///< Å
@@ -32,10 +33,20 @@ struct RunTotals {
     double seconds_fold = 0.0;
     double n_evaluations = 0.0;
     double n_list_builds = 0.0;
-    double n_owned = 0.0; ///< last evaluation, as are the following
+    double reach_used = 0.0;      ///< Å around a rank's part of the box, at the last evaluation
+    double reach_available = 0.0; ///< Å
+    double n_owned = 0.0;         ///< last evaluation, as are the following
+    double n_ghost = 0.0;
     double n_raw_edges = 0.0;
     double n_kept_edges = 0.0;
+    double n_owned_edge_rows = 0.0; ///< what one rank would evaluate; 0 where the file does not say
+    double n_evaluated_edges = 0.0;
     double bytes_sent = 0.0;
+    double bytes_messages = 0.0;
+    double bytes_values = 0.0;
+    bool recomputes = false;
+    int n_ranks = 1;
+    double side = 0.0; ///< Å, of a cube as large as a rank's part of the box
 };
 
 /// Model, precision, device, threads, mode and reach.
@@ -47,7 +58,7 @@ std::string describe_types(const std::vector<TypeEntry>& types);
 /// Warnings about masses that are more than 1 g/mol off their element; one per type.
 std::vector<std::string> mass_warnings(const std::vector<TypeEntry>& types);
 
-/// Where the time went, edges per atom, bytes per step.
+/// Where the time went, reach, ghosts, edges per atom, work and bytes per step.
 std::string describe_totals(const RunTotals& totals);
 
 } // namespace petmad_lammps

@@ -282,6 +282,43 @@ def read_numbers(path):
     return {name: [row[i] for row in rows] for i, name in enumerate(names)}
 
 
+@dataclasses.dataclass
+class Frame:
+    """One frame of a dump, sorted by ID.
+
+    Attributes:
+        symbols: [n_atoms] element symbols.
+        positions: [n_atoms, 3] Å.
+        forces: [n_atoms, 3] eV/Å.
+        cell: [3, 3] Å, orthogonal.
+    """
+
+    symbols: list
+    positions: np.ndarray
+    forces: np.ndarray
+    cell: np.ndarray
+
+
+def read_frames(path):
+    """Frames of a dump of ``id element x y z fx fy fz``, with its origin at 0."""
+    frames = []
+    for text in path.read_text().split("ITEM: TIMESTEP\n")[1:]:
+        lines = text.splitlines()
+        n_atoms = int(lines[2])
+        bounds = np.array([line.split()[:2] for line in lines[4:7]], dtype=float)
+        rows = [line.split() for line in lines[8 : 8 + n_atoms]]
+        numbers = np.array([row[2:] for row in rows], dtype=float)
+        frames.append(
+            Frame(
+                [row[1] for row in rows],
+                numbers[:, :3] - bounds[:, 0],
+                numbers[:, 3:],
+                np.diag(bounds[:, 1] - bounds[:, 0]),
+            )
+        )
+    return frames
+
+
 def read_output(folder, name, units="metal"):
     """What ``output_lines`` wrote, in eV and Å and in the engine's shapes."""
     values = [float(v) for v in (folder / f"{name}.txt").read_text().split()]

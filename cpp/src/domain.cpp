@@ -7,6 +7,7 @@
 
 #include <torch/types.h>
 
+#include "petmad/edges.h"
 #include "petmad/error.h"
 #include "petmad/neighbor_list.h"
 
@@ -55,8 +56,9 @@ std::vector<RemoteAtom> ghost_owners(const DomainView& view, Transport* transpor
 
 } // namespace
 
-Domain::Domain(const DomainView& view, double cutoff, int64_t n_species, Transport* transport)
-    : cutoff_(cutoff), reach_(cutoff + view.skin), n_owned_(view.n_owned), n_total_(view.n_total) {
+Domain::Domain(const DomainView& view, const ModelInfo& model, Transport* transport)
+    : cutoff_(model.cutoff), reach_(model.cutoff + view.skin), skin_(view.skin),
+      n_owned_(view.n_owned), n_total_(view.n_total) {
     PETMAD_CHECK(
         view.skin >= 0.0, "`skin` must not be negative, got ", view.skin, " Å; pass 0 for none"
     );
@@ -65,10 +67,15 @@ Domain::Domain(const DomainView& view, double cutoff, int64_t n_species, Transpo
         " atoms; pass owned atoms first, then ghosts"
     );
     check_positions(view.positions, view.species, n_total_, view.labels);
-    number_owned(view, n_species);
-    number_ghosts(view, transport);
-    search(view);
-    match_edges(view, transport);
+    number_owned(view, static_cast<int64_t>(model.atomic_numbers.size()));
+    if (view.mode == GhostMode::recompute) {
+        number_copies(view);
+        search(view, model);
+    } else {
+        number_ghosts(view, transport);
+        search(view, model);
+        match_edges(view, transport);
+    }
 }
 
 void Domain::number_owned(const DomainView& view, int64_t n_species) {
@@ -129,17 +136,38 @@ void Domain::number_ghosts(const DomainView& view, Transport* transport) {
     }
 }
 
-void Domain::search(const DomainView& view) {
+/// Every ghost is a node of its own, with edges of its own.
+void Domain::number_copies(const DomainView& view) {
+    for (int64_t atom = n_owned_; atom < n_total_; ++atom) {
+        if (view.species[atom] >= 0) {
+            node_of_site_.push_back(static_cast<int64_t>(atom_of_site_.size()));
+            atom_of_site_.push_back(atom);
+            edges_.species.push_back(view.species[atom]);
+        }
+    }
+}
+
+void Domain::search(const DomainView& view, const ModelInfo& model) {
     const auto n_sites = static_cast<int64_t>(atom_of_site_.size());
+    const auto n_owned = static_cast<int64_t>(edges_.owned_atoms.size());
+    const bool recomputes = view.mode == GhostMode::recompute;
     torch::Tensor positions = torch::empty({n_sites, 3}, torch::kFloat64);
     auto* x = positions.mutable_data_ptr<double>();
     for (int64_t site = 0; site < n_sites; ++site) {
         std::copy_n(view.positions + 3 * atom_of_site_[site], 3, x + 3 * site);
     }
-    const NeighborList list = build_neighbor_list(
+    built_positions_.assign(x, x + 3 * n_owned);
+    NeighborList list = build_neighbor_list(
         positions, torch::zeros({3, 3}, torch::kFloat64), torch::zeros({3}, torch::kBool), reach_,
-        static_cast<int64_t>(edges_.owned_atoms.size())
+        recomputes ? n_sites : n_owned
     );
+    if (recomputes) {
+        list = edges_within_hops(list, n_owned, n_sites, model.reach_hops);
+        const torch::Tensor reverse = reverse_edges(list);
+        const auto* values = reverse.const_data_ptr<int64_t>();
+        raw_reverse_.assign(values, values + reverse.numel());
+        recompute_ = std::make_unique<RecomputedGhosts>(view, model, atom_of_site_);
+    }
     const auto* centers = list.centers.const_data_ptr<int64_t>();
     const auto* neighbors = list.neighbors.const_data_ptr<int64_t>();
     raw_centers_.assign(centers, centers + list.centers.numel());
@@ -218,6 +246,27 @@ void Domain::fail_unmatched(int64_t edge, double distance) const {
     );
 }
 
+double Domain::reach_used(const std::vector<int64_t>& rings) const {
+    return recompute_ ? recompute_->checked_reach(rings) : cutoff_;
+}
+
+/// Ghosts are owned by some rank, where they are checked.
+void Domain::check_moves(const DomainView& view) const {
+    for (size_t node = 0; node < edges_.owned_atoms.size(); ++node) {
+        const int64_t atom = edges_.owned_atoms[node];
+        const double* now = view.positions + 3 * atom;
+        const double* then = built_positions_.data() + 3 * node;
+        const double moved = norm({now[0] - then[0], now[1] - then[1], now[2] - then[2]});
+        PETMAD_CHECK(
+            moved <= 0.5 * skin_ + rim_margin, "atom ", view.labels ? view.labels[atom] : atom,
+            " has moved ", moved, " Å since the edge list was built, ", moved - 0.5 * skin_,
+            " Å more than half of the skin of ", skin_,
+            " Å: edges may be missing; build lists in time (LAMMPS: `neigh_modify every 1 delay 0 "
+            "check yes`), or take a larger skin (LAMMPS: `neighbor`)"
+        );
+    }
+}
+
 const StepEdges& Domain::step(const DomainView& view, Transport* transport) {
     PETMAD_CHECK(
         !halo_ || transport, "this domain exchanges with other ranks, but no transport was given; "
@@ -229,6 +278,10 @@ const StepEdges& Domain::step(const DomainView& view, Transport* transport) {
         " when its list was built; set `atoms_changed`"
     );
     check_positions(view.positions, view.species, view.n_total, view.labels);
+    check_moves(view);
+    if (recompute_) {
+        recompute_->begin_step(view);
+    }
     const double radius2 = (cutoff_ + step_margin) * (cutoff_ + step_margin);
     const auto n_raw = static_cast<int64_t>(raw_centers_.size());
     step_of_raw_edge_.assign(n_raw, -1);

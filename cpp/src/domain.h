@@ -8,25 +8,35 @@
 #include "geometry.h"
 #include "halo_exchange.h"
 #include "petmad/types.h"
+#include "recomputed_ghosts.h"
 #include "step_edges.h"
 
 namespace petmad {
 
 class Domain {
 public:
-    /// Builds the list; collective if `transport` has several ranks. Throws Error: see Engine.
-    Domain(const DomainView& view, double cutoff, int64_t n_species, Transport* transport);
+    /// Builds the list; collective if ghosts are exchanged over several ranks. Throws Error: see
+    /// Engine.
+    Domain(const DomainView& view, const ModelInfo& model, Transport* transport);
 
-    /// Edges within the cutoff at the positions of `view`.
+    /// Edges within the cutoff at the positions of `view`. Throws Error: an atom moved so far that
+    /// an edge may be missing.
     const StepEdges& step(const DomainView& view, Transport* transport);
 
-    /// The exchange with other ranks; null if this is the only one.
+    /// The exchange with other ranks; null if this is the only one, or ghosts are recomputed.
     HaloExchange* halo() const { return halo_.get(); }
+    bool recomputes() const { return recompute_ != nullptr; }
+
+    /// Å around the domain that its owned atoms depend on, given the ring of each node (see
+    /// Prediction). Throws Error: ghosts that matter are missing.
+    double reach_used(const std::vector<int64_t>& rings) const;
 
 private:
     void number_owned(const DomainView& view, int64_t n_species);
     void number_ghosts(const DomainView& view, Transport* transport);
-    void search(const DomainView& view);
+    void number_copies(const DomainView& view);
+    void search(const DomainView& view, const ModelInfo& model);
+    void check_moves(const DomainView& view) const;
     void match_edges(const DomainView& view, Transport* transport);
     void match_local(const std::vector<Vec3>& vectors);
     void fail_unmatched(int64_t edge, double distance) const;
@@ -37,6 +47,7 @@ private:
 
     double cutoff_ = 0.0;
     double reach_ = 0.0; ///< cutoff + skin
+    double skin_ = 0.0;
     int64_t n_owned_ = 0;
     int64_t n_total_ = 0;
     std::vector<int64_t> node_of_atom_; ///< [n_owned] of owned atoms, -1: takes no part
@@ -47,7 +58,9 @@ private:
     std::vector<int64_t> raw_neighbors_; ///< sites
     std::vector<int64_t> raw_reverse_;   ///< raw edges, -1: on another rank, or none
     std::vector<int64_t> step_of_raw_edge_;
+    std::vector<double> built_positions_; ///< [n_owned nodes, 3] when the list was built
     std::unique_ptr<HaloExchange> halo_;
+    std::unique_ptr<RecomputedGhosts> recompute_;
     StepEdges edges_;
 };
 

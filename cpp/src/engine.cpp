@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <utility>
 
 #include <ATen/Parallel.h>
@@ -102,19 +103,20 @@ struct Engine::Impl {
     /// Runs the network on the edges and folds its gradients into `results`.
     void
     run(const StepEdges& edges, std::pair<int64_t, int64_t> n_atoms, std::pair<int, int> conditions,
-        HaloExchange* halo, const Requests& requests) {
+        const Domain* within, const Requests& requests) {
         const auto [n_owned, n_total] = n_atoms;
         const bool want_gradients = requests.forces || requests.virial || requests.atomic_virials;
+        HaloExchange* halo = within ? within->halo() : nullptr;
         const double exchange_before = halo ? halo->seconds() : 0.0;
         double seconds = 0.0;
         Prediction prediction;
         {
             const Stopwatch stopwatch(seconds);
             prediction = model.evaluate(
-                edges, conditions.first, conditions.second, halo ? halo->handle() : 0,
-                want_gradients
+                edges, conditions.first, conditions.second, handle(within), want_gradients
             );
         }
+        statistics.reach_used = within ? within->reach_used(prediction.rings) : 0.0;
         const double exchange = halo ? halo->seconds() - exchange_before : 0.0;
         statistics.seconds_model += seconds - exchange;
         statistics.seconds_exchange += exchange;
@@ -124,10 +126,12 @@ struct Engine::Impl {
         results.atomic_energies.assign(n_owned, 0.0);
         results.forces.assign(3 * n_total, 0.0);
         results.virial.fill(0.0);
+        results.kept_edges.assign(n_owned, 0.0);
         results.atomic_virials.assign(requests.atomic_virials ? 9 * n_total : 0, 0.0);
         for (size_t node = 0; node < prediction.energies.size(); ++node) {
             results.energy += prediction.energies[node];
             results.atomic_energies[edges.owned_atoms[node]] = prediction.energies[node];
+            results.kept_edges[edges.owned_atoms[node]] = prediction.kept_edges[node];
         }
         if (want_gradients) {
             fold(edges, prediction.gradients, results);
@@ -135,13 +139,40 @@ struct Engine::Impl {
         statistics.n_owned = n_owned;
         statistics.n_ghost = n_total - n_owned;
         statistics.n_raw_edges = edges.size();
-        statistics.n_kept_edges = prediction.n_kept_edges;
+        count_edges(prediction);
+        count_traffic(halo);
+    }
+
+    static int64_t handle(const Domain* within) {
+        if (within == nullptr) {
+            return 0;
+        }
+        return within->recomputes() ? recompute_handle
+                                    : (within->halo() ? within->halo()->handle() : 0);
+    }
+
+    void count_edges(const Prediction& prediction) {
+        const auto n_kept = static_cast<int64_t>(
+            std::accumulate(prediction.kept_edges.begin(), prediction.kept_edges.end(), 0.0)
+        );
+        const auto& rows = prediction.layer_edges;
+        statistics.n_kept_edges = n_kept;
+        statistics.n_owned_edge_rows = n_kept * static_cast<int64_t>(rows.size());
+        statistics.n_evaluated_edges = std::accumulate(rows.begin(), rows.end(), int64_t{0});
+    }
+
+    void count_traffic(HaloExchange* halo) {
+        const Traffic traffic = halo ? halo->take_traffic() : Traffic{};
+        statistics.n_crossing_edges = halo ? static_cast<int64_t>(halo->live_edges().size()) : 0;
+        statistics.bytes_sent = traffic.total();
+        statistics.bytes_messages = traffic.messages;
+        statistics.bytes_values = traffic.values;
     }
 
     void refresh_domain(const DomainView& view, Transport* transport) {
         if (view.atoms_changed || !domain) {
             domain.reset(); // its exchange must leave before the next one enters
-            domain = std::make_unique<Domain>(view, model.info().cutoff, n_species(), transport);
+            domain = std::make_unique<Domain>(view, model.info(), transport);
             ++statistics.n_list_builds;
         }
     }
@@ -173,8 +204,6 @@ const Results& Engine::evaluate(const System& system, const Requests& requests) 
         edges, {system.n_atoms, system.n_atoms}, {system.charge, system.spin_multiplicity}, nullptr,
         requests
     );
-    impl_->statistics.n_crossing_edges = 0;
-    impl_->statistics.bytes_sent = 0;
     check_finite(impl_->results, nullptr);
     return impl_->results;
 }
@@ -188,12 +217,10 @@ Engine::evaluate(const DomainView& view, Transport* transport, const Requests& r
         impl_->refresh_domain(view, transport);
         edges = &impl_->domain->step(view, transport);
     }
-    HaloExchange* halo = impl_->domain->halo();
     impl_->run(
-        *edges, {view.n_owned, view.n_total}, {view.charge, view.spin_multiplicity}, halo, requests
+        *edges, {view.n_owned, view.n_total}, {view.charge, view.spin_multiplicity},
+        impl_->domain.get(), requests
     );
-    impl_->statistics.n_crossing_edges = halo ? static_cast<int64_t>(halo->live_edges().size()) : 0;
-    impl_->statistics.bytes_sent = halo ? halo->take_bytes_sent() : 0;
     check_finite(impl_->results, view.labels);
     return impl_->results;
 }

@@ -277,7 +277,7 @@ std::vector<Bytes> HaloExchange::requests(
             append(messages[peer], sizes, 2);
             append(messages[peer], owners[peer].data(), owners[peer].size());
             append(messages[peer], asked[peer].data(), asked[peer].size());
-            bytes_sent_ += static_cast<int64_t>(messages[peer].size());
+            traffic_.plan += static_cast<int64_t>(messages[peer].size());
         }
     }
     return messages;
@@ -302,7 +302,7 @@ void HaloExchange::match(
         if (peer < rank_) {
             const auto requests = take<EdgeRequest>(received[peer], at, sizes[1]);
             answers[peer] = answer(requests, edges, {rank_, peer}, certain_radius, matched[peer]);
-            bytes_sent_ += static_cast<int64_t>(answers[peer].size());
+            traffic_.plan += static_cast<int64_t>(answers[peer].size());
         }
     }
     read_answers(transport_->all_to_all(answers), edges, rank_, certain_radius, matched);
@@ -326,7 +326,7 @@ void HaloExchange::agree(const bool* keep, char* is_live) {
         own.push_back(edge >= 0 && keep[edge] ? 1 : 0);
     }
     Bytes theirs(own.size());
-    swap(own.data(), crossing_counts_, theirs.data(), crossing_counts_, 1);
+    traffic_.plan += swap(own.data(), crossing_counts_, theirs.data(), crossing_counts_, 1);
     for (size_t k = 0; k < theirs.size(); ++k) {
         if (crossing_steps_[k] >= 0) {
             is_live[crossing_steps_[k]] = own[k] & theirs[k];
@@ -350,18 +350,18 @@ void HaloExchange::select_live(const std::vector<int64_t>& kept_of_step) {
 }
 
 void HaloExchange::to_ghosts(const char* sent, char* remote, int64_t row_bytes) {
-    swap(sent, sent_counts_, remote, remote_counts_, row_bytes);
+    traffic_.values += swap(sent, sent_counts_, remote, remote_counts_, row_bytes);
 }
 
 void HaloExchange::from_ghosts(const char* remote, char* sent, int64_t row_bytes) {
-    swap(remote, remote_counts_, sent, sent_counts_, row_bytes);
+    traffic_.values += swap(remote, remote_counts_, sent, sent_counts_, row_bytes);
 }
 
 void HaloExchange::swap_edges(const char* own, char* reversed, int64_t row_bytes) {
-    swap(own, live_counts_, reversed, live_counts_, row_bytes);
+    traffic_.messages += swap(own, live_counts_, reversed, live_counts_, row_bytes);
 }
 
-void HaloExchange::swap(
+int64_t HaloExchange::swap(
     const char* out, const RowCounts& out_counts, char* in, const RowCounts& in_counts,
     int64_t row_bytes
 ) {
@@ -380,8 +380,8 @@ void HaloExchange::swap(
         out += n_out;
         in += n_in;
     }
-    bytes_sent_ += total(out_counts) * row_bytes;
     transport_->exchange(send, receive);
+    return total(out_counts) * row_bytes;
 }
 
 } // namespace petmad

@@ -33,6 +33,15 @@ struct CrossingEdge {
     Vec3 vector{}; ///< Å
 };
 
+/// Bytes sent by one rank.
+struct Traffic {
+    int64_t messages = 0; ///< rows of edges and their adjoints
+    int64_t values = 0;   ///< values of ghosts and their adjoints
+    int64_t plan = 0;     ///< what the matching of edges and the agreement on live ones takes
+
+    int64_t total() const { return messages + values + plan; }
+};
+
 /// How many rows go to each rank, and come from it.
 using RowCounts = std::vector<int64_t>;
 
@@ -80,8 +89,8 @@ public:
     /// Collective: rows of live_edges() out, those of their reversed edges in.
     void swap_edges(const char* own, char* reversed, int64_t row_bytes);
 
-    /// Bytes sent since the last call.
-    int64_t take_bytes_sent() { return std::exchange(bytes_sent_, 0); }
+    /// What was sent since the last call.
+    Traffic take_traffic() { return std::exchange(traffic_, {}); }
     /// Time in the messages of steps, since construction.
     double seconds() const { return seconds_; }
 
@@ -92,7 +101,8 @@ private:
         const std::vector<CrossingEdge>& edges, const std::vector<int64_t>& node_of_atom,
         const std::vector<Bytes>& received, double certain_radius
     );
-    void swap(
+    /// Returns the number of bytes sent.
+    int64_t swap(
         const char* out, const RowCounts& out_counts, char* in, const RowCounts& in_counts,
         int64_t row_bytes
     );
@@ -110,7 +120,7 @@ private:
     std::vector<int64_t> crossing_edges_;
     std::vector<int64_t> crossing_steps_; ///< step edge of each crossing edge, -1 for none
     std::vector<int64_t> live_edges_;
-    int64_t bytes_sent_ = 0;
+    Traffic traffic_;
     double seconds_ = 0.0;
 };
 

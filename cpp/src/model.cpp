@@ -106,6 +106,12 @@ std::vector<double> doubles(const torch::Tensor& tensor) {
     return {values, values + dense.numel()};
 }
 
+std::vector<int64_t> integers(const torch::Tensor& tensor) {
+    const torch::Tensor dense = tensor.cpu().contiguous();
+    const auto* values = dense.const_data_ptr<int64_t>();
+    return {values, values + dense.numel()};
+}
+
 template <typename T> torch::Tensor view(const std::vector<T>& values, std::vector<int64_t> shape) {
     const auto dtype = std::is_same_v<T, double> ? torch::kFloat64 : torch::kInt64;
     return torch::from_blob(const_cast<T*>(values.data()), shape, dtype);
@@ -138,6 +144,23 @@ struct Model::Impl {
 
     torch::Tensor here(const torch::Tensor& tensor) const { return tensor.to(device); }
 
+    c10::List<std::string> outputs(int64_t halo) const {
+        c10::List<std::string> names({"energy", "cutoff_stats"});
+        const bool can_recompute = module.hasattr("can_recompute");
+        PETMAD_CHECK(
+            can_recompute || halo != recompute_handle, "'", info.path,
+            "' was exported before petmad could recompute ghosts; export it again, or use the "
+            "exchange"
+        );
+        if (can_recompute) {
+            names.push_back("layer_sizes");
+        }
+        if (halo == recompute_handle) {
+            names.push_back("rings");
+        }
+        return names;
+    }
+
     c10::impl::GenericDict forward(
         const StepEdges& edges, const torch::Tensor& vectors, int charge, int spin_multiplicity,
         int64_t halo
@@ -155,7 +178,7 @@ struct Model::Impl {
             here(torch::full({1}, charge, torch::kInt64)),
             here(torch::full({1}, spin_multiplicity, torch::kInt64)),
             halo,
-            c10::List<std::string>({"energy", "cutoff_stats"}),
+            outputs(halo),
         };
         return module.forward(inputs).toGenericDict();
     }
@@ -182,10 +205,15 @@ Prediction Model::evaluate(
                                           .set_requires_grad(want_gradients);
         const auto outputs = impl_->forward(edges, vectors, charge, spin_multiplicity, halo);
         const torch::Tensor energies = outputs.at("energy").toTensor();
-        const torch::Tensor cutoff_stats = outputs.at("cutoff_stats").toTensor();
         Prediction prediction;
         prediction.energies = doubles(energies);
-        prediction.n_kept_edges = cutoff_stats.select(1, 1).sum().item<int64_t>();
+        prediction.kept_edges = doubles(outputs.at("cutoff_stats").toTensor().select(1, 1));
+        if (outputs.contains("layer_sizes")) {
+            prediction.layer_edges = integers(outputs.at("layer_sizes").toTensor().select(1, 1));
+        }
+        if (outputs.contains("rings")) {
+            prediction.rings = integers(outputs.at("rings").toTensor());
+        }
         if (want_gradients) {
             prediction.gradients = doubles(torch::autograd::grad({energies.sum()}, {vectors})[0]);
         }

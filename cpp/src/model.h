@@ -12,10 +12,17 @@ namespace petmad {
 
 /// What the network says of one set of edges.
 struct Prediction {
-    std::vector<double> energies;  ///< [n_owned nodes] eV
-    std::vector<double> gradients; ///< [n_edges, 3] ∂E/∂r_ij, eV/Å; empty unless asked for
-    int64_t n_kept_edges = 0;      ///< after the adaptive cutoff
+    std::vector<double> energies;     ///< [n_owned nodes] eV
+    std::vector<double> gradients;    ///< [n_edges, 3] ∂E/∂r_ij, eV/Å; empty unless asked for
+    std::vector<double> kept_edges;   ///< [n_owned nodes] after the adaptive cutoff
+    std::vector<int64_t> layer_edges; ///< rows of edges that each GNN layer evaluated; empty where
+                                      ///< an old file does not say
+    std::vector<int64_t> rings; ///< [n_nodes] kept edges between a node and the owned ones, -1 if
+                                ///< more than matter; of recomputed ghosts alone
 };
+
+/// In place of the handle of an exchange: ghosts' edges are listed too, and evaluated.
+constexpr int64_t recompute_handle = -1;
 
 /// A structure stored in the file with the results of the exporting program.
 struct Golden {
@@ -42,7 +49,8 @@ public:
     const ModelInfo& info() const;
     std::vector<Golden> golden() const;
 
-    /// `halo` is the handle of the exchange with other ranks, 0 for none; then collective.
+    /// `halo` is the handle of the exchange with other ranks (then collective), 0 for none, or
+    /// recompute_handle. Throws Error: a file too old to recompute.
     Prediction evaluate(
         const StepEdges& edges, int charge, int spin_multiplicity, int64_t halo, bool want_gradients
     );

@@ -43,6 +43,7 @@ py::dict to_python(const petmad::Results& results) {
     result["atomic_energies"] = to_numpy(results.atomic_energies.data(), {n_owned});
     result["forces"] = to_numpy(results.forces.data(), {n_total, 3});
     result["virial"] = to_numpy(results.virial.data(), {3, 3});
+    result["kept_edges"] = to_numpy(results.kept_edges.data(), {n_owned});
     if (!results.atomic_virials.empty() || n_total == 0) {
         result["atomic_virials"] = to_numpy(results.atomic_virials.data(), {n_total, 3, 3});
     }
@@ -79,7 +80,7 @@ py::dict evaluate_domain(
     petmad::Engine& engine, const Array<double>& positions, const Array<int32_t>& species,
     int64_t n_owned, const Array<int32_t>& ghost_ranks, const Array<int32_t>& ghost_owners,
     const py::object& transport, bool atoms_changed, double skin, bool atomic_virials, int charge,
-    int spin_multiplicity
+    int spin_multiplicity, const std::optional<Array<double>>& ghost_distances, double ghost_depth
 ) {
     const py::ssize_t n_total = positions.ndim() > 0 ? positions.shape(0) : 0;
     check_shape(positions, {n_total, 3}, "positions");
@@ -97,6 +98,12 @@ py::dict evaluate_domain(
     view.species = species.data();
     view.ghost_ranks = ghost_ranks.data();
     view.ghost_owners = ghost_owners.data();
+    if (ghost_distances) {
+        check_shape(*ghost_distances, {n_total - n_owned}, "ghost_distances");
+        view.mode = petmad::GhostMode::recompute;
+        view.ghost_distances = ghost_distances->data();
+        view.ghost_depth = ghost_depth;
+    }
     view.atoms_changed = atoms_changed;
     view.skin = skin;
     view.charge = charge;
@@ -157,8 +164,8 @@ Args:
     atomic_virials: also return ``atomic_virials`` [n_atoms, 3, 3] eV.
 
 Returns:
-    dict of ``energy`` [eV], ``atomic_energies`` [n_atoms], ``forces`` [n_atoms, 3] eV/Å and
-    ``virial`` [3, 3] eV.)",
+    dict of ``energy`` [eV], ``atomic_energies`` [n_atoms], ``forces`` [n_atoms, 3] eV/Å,
+    ``virial`` [3, 3] eV and ``kept_edges`` [n_atoms], the neighbors within the adaptive cutoff.)",
             py::arg("positions"), py::arg("species"), py::arg("cell"), py::arg("pbc"),
             py::arg("charge") = 0, py::arg("spin_multiplicity") = 1,
             py::arg("atomic_virials") = false
@@ -167,7 +174,9 @@ Returns:
             "evaluate_domain", evaluate_domain,
             R"(Evaluate the owned atoms of a domain.
 
-Owned atoms come first, then ghosts, which carry their image and reach the cutoff + ``skin``.
+Owned atoms come first, then ghosts, which carry their image. They reach the cutoff + ``skin``,
+and what is beyond comes in messages; or, where ``ghost_distances`` are given, ``ghost_depth``, and
+are evaluated again.
 
 Args:
     positions: [n_total, 3] Å.
@@ -181,6 +190,8 @@ Args:
     atomic_virials: also return ``atomic_virials``.
     charge: total charge, read by conditioned models.
     spin_multiplicity: 2S + 1, likewise.
+    ghost_distances: [n_ghosts] Å of each from the domain: recompute ghosts.
+    ghost_depth: Å around the domain within which no ghost is missing.
 
 Returns:
     As ``evaluate``; ``forces`` and ``atomic_virials`` cover the ghosts too.)",
@@ -188,6 +199,7 @@ Returns:
             py::arg("ghost_owners"), py::arg("transport") = py::none(),
             py::arg("atoms_changed") = true, py::arg("skin") = 0.0,
             py::arg("atomic_virials") = false, py::arg("charge") = 0,
-            py::arg("spin_multiplicity") = 1
+            py::arg("spin_multiplicity") = 1, py::arg("ghost_distances") = py::none(),
+            py::arg("ghost_depth") = 0.0
         );
 }

@@ -1,7 +1,19 @@
 """An error on one rank or on all ends every rank, with its message and in time."""
 
+import os
+import signal
+import subprocess
+import time
+
 import pytest
-from lammps_tools import run_lammps, setup_lines, water, write_data
+from lammps_tools import (
+    PATIENT_MPI,
+    program,
+    run_lammps,
+    setup_lines,
+    water,
+    write_data,
+)
 
 
 pytestmark = [pytest.mark.lammps, pytest.mark.mpi]
@@ -53,3 +65,41 @@ def test_error_on_one_rank_in_mid_run_ends_all(setup, tmp_path):
     lines = error_of(script + "run 0\n", tmp_path)
     (line,) = lines
     assert line.startswith("ERROR on proc 1: pair_style petmad: atoms 55 and 56 are")
+
+
+def wait_for(path, words):
+    """Wait until a file holds the words."""
+    for _ in range(10 * LIMIT):
+        if path.exists() and words in path.read_text():
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"no {words!r} in {path}")
+
+
+def test_killed_rank_ends_the_job_within_seconds(setup, tmp_path):
+    """As when memory runs out: the other rank does not wait for its messages."""
+    (tmp_path / "start.sh").write_text('echo $$ > "pid.$PMI_RANK" && exec "$@"\n')
+    (tmp_path / "in.test").write_text(
+        setup + "thermo 1\nfix move all nve\nrun 1000000\n"
+    )
+    command = [program("mpiexec"), "-n", "2", "sh", "start.sh", program("lmp")]
+    command += ["-in", "in.test", "-log", "log.test"]
+    output = tmp_path / "out.txt"
+    with (
+        output.open("w") as stream,
+        subprocess.Popen(
+            [str(word) for word in command],
+            cwd=tmp_path,
+            env={**os.environ, **PATIENT_MPI, "OMP_NUM_THREADS": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+        ) as job,
+    ):
+        wait_for(output, "\n         5 ")  # thermo of step 5
+        os.kill(int((tmp_path / "pid.1").read_text()), signal.SIGKILL)
+        started = time.monotonic()
+        job.wait(timeout=LIMIT)
+    assert job.returncode != 0
+    assert time.monotonic() - started < 30
+    assert "KILLED BY SIGNAL: 9" in output.read_text()

@@ -4,12 +4,10 @@ The decompositions are made by hand: atoms are dealt to ranks, every image withi
 becomes a ghost that names its owner. Neither LAMMPS nor MPI takes part.
 """
 
-import threading
-from typing import NamedTuple
-
 import numpy as np
 import pytest
 import torch
+from domains import Structure, assemble, decompose, evaluate_domains, run_ranks
 
 from petmad._engine import Engine
 from petmad.export import export_model
@@ -19,171 +17,6 @@ from petmad.model import PETConfig, Potential
 # Relative to the largest value. float64 sums in another order; measured 1e-14.
 TOLERANCE = 1e-10
 CUTOFF = 4.0
-
-
-class Ranks:
-    """The meeting point of the ranks; a rank that fails lets the others fail too."""
-
-    def __init__(self, n_ranks):
-        self.n_ranks = n_ranks
-        self.barrier = threading.Barrier(n_ranks, timeout=60)
-        self.board = {}
-
-    def post(self, rank, messages):
-        """Everybody's messages, once everybody has posted."""
-        self.board[rank] = messages
-        self.barrier.wait()
-        board = dict(self.board)
-        self.barrier.wait()
-        return board
-
-
-class ThreadTransport:
-    """Transport of one rank; counts its messages."""
-
-    def __init__(self, ranks, rank):
-        self.ranks = ranks
-        self.rank = rank
-        self.n_ranks = ranks.n_ranks
-        self.n_exchanges = 0
-
-    def all_to_all(self, outgoing):
-        """What each rank sent here."""
-        board = self.ranks.post(self.rank, outgoing)
-        return [board[peer][self.rank] for peer in range(self.n_ranks)]
-
-    def exchange(self, outgoing, expected):
-        """Messages from the expected peers."""
-        self.n_exchanges += 1
-        board = self.ranks.post(self.rank, outgoing)
-        incoming = {peer: board[peer][self.rank] for peer in expected}
-        assert {p: len(m) for p, m in incoming.items()} == expected
-        return incoming
-
-
-class Domain(NamedTuple):
-    """What one rank holds."""
-
-    owned: np.ndarray
-    positions: np.ndarray
-    species: np.ndarray
-    ghost_ranks: np.ndarray
-    ghost_owners: np.ndarray
-    ghost_atoms: np.ndarray
-
-
-class Structure(NamedTuple):
-    """A periodic system."""
-
-    positions: np.ndarray
-    species: np.ndarray
-    cell: np.ndarray
-    pbc: np.ndarray
-
-
-def images(structure, reach):
-    """All lattice translations [n, 3] that could bring an atom within reach."""
-    reciprocal = np.linalg.inv(structure.cell).T
-    counts = np.ceil(reach * np.linalg.norm(reciprocal, axis=1)).astype(int) + 1
-    counts = np.where(structure.pbc, counts, 0)
-    ranges = [np.arange(-n, n + 1) for n in counts]
-    shifts = np.stack(np.meshgrid(*ranges, indexing="ij"), axis=-1).reshape(-1, 3)
-    return shifts @ structure.cell
-
-
-def decompose(structure, rank_of_atom, n_ranks, reach):
-    """Domains with every image within reach of an owned atom as a ghost."""
-    index_on_rank = np.zeros(len(rank_of_atom), dtype=np.int32)
-    for rank in range(n_ranks):
-        mine = rank_of_atom == rank
-        index_on_rank[mine] = np.arange(mine.sum())
-    domains = []
-    for rank in range(n_ranks):
-        owned = np.flatnonzero(rank_of_atom == rank)
-        here = structure.positions[owned]
-        atoms, places = [], []
-        for translation in images(structure, reach):
-            moved = structure.positions + translation
-            if len(owned) == 0:
-                continue
-            distances = np.linalg.norm(moved[:, None] - here[None], axis=2).min(axis=1)
-            is_ghost = distances <= reach
-            if not translation.any():
-                is_ghost &= rank_of_atom != rank
-            atoms.append(np.flatnonzero(is_ghost))
-            places.append(moved[is_ghost])
-        ghosts = np.concatenate([np.zeros(0, dtype=int), *atoms])
-        places = np.concatenate([np.zeros((0, 3)), *places])
-        domains.append(
-            Domain(
-                owned,
-                np.concatenate([here, places]),
-                structure.species[np.concatenate([owned, ghosts])],
-                rank_of_atom[ghosts].astype(np.int32),
-                index_on_rank[ghosts],
-                ghosts,
-            )
-        )
-    return domains
-
-
-def run_ranks(n_ranks, work):
-    """``work(rank, transport)`` in a thread per rank; raises the first exception."""
-    ranks = Ranks(n_ranks)
-    results, errors = [None] * n_ranks, []
-
-    def run(rank):
-        try:
-            results[rank] = work(rank, ThreadTransport(ranks, rank))
-        except Exception as error:
-            errors.append(error)
-            ranks.barrier.abort()
-
-    threads = [threading.Thread(target=run, args=(rank,)) for rank in range(n_ranks)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    causes = [e for e in errors if "BrokenBarrierError" not in str(e)]
-    if errors:
-        raise (causes or errors)[0]
-    return results
-
-
-def assemble(domains, results, n_atoms):
-    """Sums of the ranks' results, ghosts' shares sent home."""
-    total = {
-        "energy": sum(r["energy"] for r in results),
-        "virial": sum(r["virial"] for r in results),
-        "atomic_energies": np.full(n_atoms, np.nan),
-        "forces": np.zeros((n_atoms, 3)),
-        "atomic_virials": np.zeros((n_atoms, 3, 3)),
-    }
-    for domain, result in zip(domains, results, strict=True):
-        atoms = np.concatenate([domain.owned, domain.ghost_atoms])
-        total["atomic_energies"][domain.owned] = result["atomic_energies"]
-        np.add.at(total["forces"], atoms, result["forces"])
-        np.add.at(total["atomic_virials"], atoms, result["atomic_virials"])
-    return total
-
-
-def evaluate_domains(engines, domains, **options):
-    """Results of all ranks."""
-
-    def work(rank, transport):
-        d = domains[rank]
-        return engines[rank].evaluate_domain(
-            d.positions,
-            d.species,
-            len(d.owned),
-            d.ghost_ranks,
-            d.ghost_owners,
-            transport=transport,
-            atomic_virials=True,
-            **options,
-        )
-
-    return run_ranks(len(domains), work)
 
 
 def assert_same(found, wanted):
@@ -388,6 +221,7 @@ def without_a_near_ghost(domain, owner_rank):
         ghost_ranks=domain.ghost_ranks[keep],
         ghost_owners=domain.ghost_owners[keep],
         ghost_atoms=domain.ghost_atoms[keep],
+        ghost_distances=domain.ghost_distances[keep],
     )
 
 

@@ -34,9 +34,11 @@ public:
     /// a singular cell, a non-finite result.
     const Results& evaluate(const System& system, const Requests& requests = {});
 
-    /// Evaluates the owned atoms of a domain. With `transport` every rank of it must call, with or
-    /// without atoms; without, every ghost must be an image of an owned atom.
-    /// Throws Error as above, and when an edge between ranks has no partner.
+    /// Evaluates the owned atoms of a domain. In the exchange every rank of `transport` must call,
+    /// with or without atoms; without one, every ghost must be an image of an owned atom.
+    /// Recomputed ghosts need no transport.
+    /// Throws Error as above, when an edge between ranks has no partner, when ghosts that matter
+    /// are missing, and when an atom moved by more than half of the skin under one list.
     const Results&
     evaluate(const DomainView& domain, Transport* transport, const Requests& requests = {});
 

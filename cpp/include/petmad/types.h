@@ -19,7 +19,14 @@ struct System {
     int spin_multiplicity = 1;         ///< 2S + 1, likewise
 };
 
-/// What one rank of a domain decomposition holds: its own atoms, then ghosts one cutoff deep.
+/// What becomes of ghosts.
+enum class GhostMode {
+    exchange,  ///< one cutoff deep. Images are folded onto the owned atom they copy; what only the
+               ///< owner of another rank's atom knows comes in messages
+    recompute, ///< as deep as the reach, and evaluated here again as far as they matter
+};
+
+/// What one rank of a domain decomposition holds: its own atoms, then ghosts.
 /// Ghost positions already carry their periodic image.
 struct DomainView {
     int64_t n_owned = 0;
@@ -28,11 +35,17 @@ struct DomainView {
     const int32_t* species = nullptr;  ///< [n_total]; -1 marks an atom this model shall not touch
     const int32_t* ghost_ranks = nullptr; ///< [n_total - n_owned] rank that owns each ghost
     const int32_t* ghost_owners =
-        nullptr;                     ///< [n_total - n_owned] its index among that rank's owned
-    const int64_t* labels = nullptr; ///< [n_total] names of the atoms in messages; may be null
-    bool atoms_changed = true;       ///< atoms, order, ghosts or owners differ from the last call
-    double skin = 0.0;               ///< Å beyond the cutoff that the ghosts reach; the list is
-                                     ///< built to cutoff + skin and reused until atoms_changed
+        nullptr;                          ///< [n_total - n_owned] its index among that rank's owned
+    const int64_t* labels = nullptr;      ///< [n_total] names of the atoms in messages; may be null
+    GhostMode mode = GhostMode::exchange; ///< equal on all ranks; ranks and owners of ghosts serve
+                                          ///< the exchange alone
+    double ghost_depth = 0.0; ///< recompute: Å around the domain within which no ghost is missing
+    const double* ghost_distances =
+        nullptr;               ///< recompute: [n_total - n_owned] Å of each, now, from the domain
+                               ///< as it was when atoms_changed was set
+    bool atoms_changed = true; ///< atoms, order, ghosts or owners differ from the last call
+    double skin = 0.0;         ///< Å beyond the cutoff that the ghosts reach; the list is
+                               ///< built to cutoff + skin and reused until atoms_changed
     int charge = 0;
     int spin_multiplicity = 1;
 };
@@ -52,18 +65,24 @@ struct Results {
     std::vector<double> forces;          ///< [n_total, 3] eV/Å
     std::array<double, 9> virial{};      ///< [3, 3] eV, -∂E/∂strain, symmetrised; this rank's edges
     std::vector<double> atomic_virials;  ///< [n_total, 3, 3] eV, half of each edge to either end
+    std::vector<double> kept_edges;      ///< [n_owned] edges within the adaptive cutoff: the work
 };
 
 /// Sizes and times of the last evaluation, and bytes moved.
 struct Statistics {
     int64_t n_owned = 0;
     int64_t n_ghost = 0;
-    int64_t n_raw_edges = 0;      ///< within the cutoff
-    int64_t n_kept_edges = 0;     ///< after the adaptive cutoff
-    int64_t n_crossing_edges = 0; ///< kept edges whose reversed edge lives on another rank
-    int64_t bytes_sent = 0;       ///< by this rank, messages of this evaluation
-    int64_t n_list_builds = 0;    ///< since construction
-    double seconds_list = 0.0;    ///< summed since construction, as are the following
+    int64_t n_raw_edges = 0;       ///< within the cutoff
+    int64_t n_kept_edges = 0;      ///< after the adaptive cutoff
+    int64_t n_crossing_edges = 0;  ///< kept edges whose reversed edge lives on another rank
+    int64_t n_evaluated_edges = 0; ///< rows of edges, summed over GNN layers; ghosts included
+    int64_t n_owned_edge_rows = 0; ///< of them those of owned atoms: kept edges times GNN layers
+    double reach_used = 0.0;       ///< Å around the domain of what its owned atoms depend on
+    int64_t bytes_sent = 0;        ///< by this rank, messages of this evaluation
+    int64_t bytes_messages = 0;    ///< of them messages of edges and their adjoints
+    int64_t bytes_values = 0;      ///< of them adaptive cutoffs of ghosts and their adjoints
+    int64_t n_list_builds = 0;     ///< since construction
+    double seconds_list = 0.0;     ///< summed since construction, as are the following
     double seconds_exchange = 0.0;
     double seconds_model = 0.0; ///< forward and backward, exchange excluded
     double seconds_fold = 0.0;
