@@ -13,7 +13,7 @@ namespace {
 
 constexpr const char* usage =
     "pair_style petmad MODEL.pt [device auto|cpu|cuda|cuda:N] [threads N] [charge Q] [spin M] "
-    "[check yes|no]";
+    "[forces gradient|direct] [uncertainty yes|no] [check yes|no]";
 
 int parse_integer(const std::string& keyword, const std::string& value, int smallest) {
     int number = 0;
@@ -73,10 +73,11 @@ PairOptions parse_pair_options(const std::vector<std::string>& arguments) {
     for (size_t i = 1; i < arguments.size(); i += 2) {
         const std::string& keyword = arguments[i];
         const bool is_known = keyword == "device" || keyword == "threads" || keyword == "charge"
-                              || keyword == "spin" || keyword == "check";
+                              || keyword == "spin" || keyword == "check" || keyword == "forces"
+                              || keyword == "uncertainty";
         PETMAD_CHECK(
             is_known, "unknown keyword '", keyword,
-            "'; known are device, threads, charge, spin and check: ", usage
+            "'; known are device, threads, charge, spin, forces, uncertainty and check: ", usage
         );
         PETMAD_CHECK(
             i + 1 < arguments.size(), "keyword '", keyword, "' lacks its value; write: ", usage
@@ -92,6 +93,14 @@ PairOptions parse_pair_options(const std::vector<std::string>& arguments) {
         } else if (keyword == "spin") {
             options.spin_multiplicity = parse_integer(keyword, value, 1);
             options.is_conditioned = true;
+        } else if (keyword == "forces") {
+            PETMAD_CHECK(
+                value == "gradient" || value == "direct",
+                "`forces` must be gradient or direct, got '", value, "'"
+            );
+            options.direct_forces = value == "direct";
+        } else if (keyword == "uncertainty") {
+            options.uncertainty = parse_yes_no(keyword, value);
         } else {
             options.check_golden = parse_yes_no(keyword, value);
         }

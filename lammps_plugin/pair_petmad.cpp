@@ -78,7 +78,10 @@ void PairPetmad::settings(int n_arguments, char** arguments) {
     together([&] {
         options_ = parse_pair_options({arguments, arguments + n_arguments});
         load_model(options_);
+        extras_ = Extras(engine_->info(), options_, world);
     });
+    nextra = static_cast<int>(extras_.totals.size());
+    pvector = extras_.totals.data();
     // Species of an earlier model mean nothing to this one: pair_coeff must come again. All flags
     // are set until then, so that init_style() reports its absence, with the remedy.
     species_of_type_.clear();
@@ -249,7 +252,9 @@ void PairPetmad::report_setup() {
         types.push_back(entry);
     }
     const RunSetup setup{device_, n_threads_, comm->nprocs, cutoff_ + neighbor->skin};
-    utils::logmesg(lmp, describe_setup(engine_->info(), setup) + describe_types(types));
+    utils::logmesg(
+        lmp, describe_setup(engine_->info(), setup) + extras_.describe() + describe_types(types)
+    );
     for (const std::string& warning : mass_warnings(types)) {
         error->warning(FLERR, warning);
     }
@@ -325,7 +330,16 @@ void PairPetmad::finish() {
 
 void* PairPetmad::extract(const char* name, int& dimension) {
     dimension = 0;
+    if (std::strcmp(name, "uncertainty_flag") == 0 && extras_.has_uncertainty()) {
+        return &uncertainty_is_wanted_;
+    }
     return std::strcmp(name, "cutoff") == 0 ? &cutoff_ : nullptr;
+}
+
+void* PairPetmad::extract_peratom(const char* name, int& n_columns) {
+    n_columns = 0;
+    const bool is_known = std::strcmp(name, "uncertainty") == 0 && extras_.has_uncertainty();
+    return is_known ? extras_.per_atom.data() : nullptr;
 }
 
 double PairPetmad::memory_usage() {

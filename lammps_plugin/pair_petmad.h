@@ -13,6 +13,7 @@
 
 #include "pair.h"
 
+#include "extras.h"
 #include "mpi_transport.h"
 #include "pair_options.h"
 #include "petmad/engine.h"
@@ -33,6 +34,7 @@ public:
     void finish() override;
 
     void* extract(const char* name, int& dimension) override;
+    void* extract_peratom(const char* name, int& n_columns) override;
     double memory_usage() override;
     int pack_forward_comm(int n, int* atoms, double* buffer, int pbc_flag, int* pbc) override;
     void unpack_forward_comm(int n, int first, double* buffer) override;
@@ -55,7 +57,9 @@ private:
     bool atoms_changed();
     void refresh_owners();
     petmad::DomainView domain(bool changed) const;
+    petmad::Requests requests() const;
     void add_results(const petmad::Results& results);
+    void add_forces(const petmad::Results& results);
     void add_atomic_virials(const petmad::Results& results);
     [[noreturn]] void fail_in_compute(const std::string& reason) const;
 
@@ -66,6 +70,9 @@ private:
     double energy_unit_ = 1.0; ///< LAMMPS's energy unit per eV
     std::unique_ptr<petmad::Engine> engine_;
     std::unique_ptr<MpiTransport> transport_; ///< none on one rank
+
+    Extras extras_;                 ///< direct forces, uncertainties
+    int uncertainty_is_wanted_ = 0; ///< set by fix pair before the step
 
     std::vector<int32_t> species_of_type_; ///< [n_types + 1], -1 for NULL
     std::vector<char> pair_is_ours_;       ///< [(n_types + 1)²], filled by init_one

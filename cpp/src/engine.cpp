@@ -9,6 +9,7 @@
 
 #include "domain.h"
 #include "model.h"
+#include "output_rows.h"
 #include "petmad/error.h"
 #include "stopwatch.h"
 
@@ -76,6 +77,9 @@ void check_finite(const Results& results, const int64_t* labels) {
     };
     check(results.atomic_energies, 1, "energy");
     check(results.forces, 3, "force");
+    for (const auto& [name, output] : results.outputs) {
+        check(output.atoms, static_cast<size_t>(output.width), name.c_str());
+    }
 }
 
 } // namespace
@@ -111,7 +115,7 @@ struct Engine::Impl {
             const Stopwatch stopwatch(seconds);
             prediction = model.evaluate(
                 edges, conditions.first, conditions.second, halo ? halo->handle() : 0,
-                want_gradients
+                want_gradients, requests.outputs
             );
         }
         const double exchange = halo ? halo->seconds() - exchange_before : 0.0;
@@ -131,6 +135,7 @@ struct Engine::Impl {
         if (want_gradients) {
             fold(edges, prediction.gradients, results);
         }
+        results.outputs = place(std::move(prediction.outputs), edges.owned_atoms, n_owned);
         statistics.n_owned = n_owned;
         statistics.n_ghost = n_total - n_owned;
         statistics.n_raw_edges = edges.size();

@@ -15,6 +15,7 @@ struct Prediction {
     std::vector<double> energies;  ///< [n_owned nodes] eV
     std::vector<double> gradients; ///< [n_edges, 3] ∂E/∂r_ij, eV/Å; empty unless asked for
     int64_t n_kept_edges = 0;      ///< after the adaptive cutoff
+    Outputs outputs;               ///< `atoms` in rows of owned nodes
 };
 
 /// A structure stored in the file with the results of the exporting program.
@@ -43,8 +44,10 @@ public:
     std::vector<Golden> golden() const;
 
     /// `halo` is the handle of the exchange with other ranks, 0 for none; then collective.
+    /// `outputs` are named further predictions; throws Error for one that the model lacks.
     Prediction evaluate(
-        const StepEdges& edges, int charge, int spin_multiplicity, int64_t halo, bool want_gradients
+        const StepEdges& edges, int charge, int spin_multiplicity, int64_t halo,
+        bool want_gradients, const std::vector<std::string>& outputs
     );
 
 private:

@@ -189,7 +189,10 @@ def _add_convert(commands: argparse._SubParsersAction) -> None:
     )
     command.add_argument("--target", help="energy to run, e.g. energy/pbe0")
     command.add_argument(
-        "--keep", nargs="+", default=[], metavar="TARGET", help="further targets"
+        "--keep",
+        nargs="*",
+        metavar="TARGET",
+        help="further targets to keep; default: all, with no name: none",
     )
     command.add_argument(
         "--dtype",

@@ -60,6 +60,8 @@ class HostHalo(LocalHalo):
 class ExportedModel(nn.Module):
     """What is written: the potential on flat arguments, and its description."""
 
+    norm_outputs: List[str]
+
     def __init__(self, potential: Potential, metadata: Dict[str, Any]) -> None:
         super().__init__()
         self.potential = potential
@@ -70,6 +72,11 @@ class ExportedModel(nn.Module):
         self.dtype: str = metadata["dtype"]
         self.atomic_numbers: List[int] = metadata["atomic_numbers"]
         self.targets: List[str] = [target["name"] for target in metadata["targets"]]
+        self.outputs: List[str] = metadata["outputs"]
+        self.norm_outputs = metadata["norm_outputs"]
+        self.n_members: int = metadata["targets"][self.targets.index("energy")][
+            "n_members"
+        ]
         self.cutoff: float = metadata["cutoff"]
         self.is_adaptive: bool = metadata["is_adaptive"]
         self.reach_hops: int = metadata["reach_hops"]
@@ -165,6 +172,12 @@ def export_model(
         "hypers": config.to_dict(),
         "atomic_numbers": potential.atomic_numbers,
         "targets": [target.to_dict() for target in potential.targets],
+        "outputs": potential.output_names,
+        "norm_outputs": [
+            f"{target.name}_uncertainty"
+            for target in potential.targets
+            if target.has_uncertainty
+        ],
         "cutoff": config.cutoff,
         "is_adaptive": config.is_adaptive,
         "reach_hops": config.reach_hops,
