@@ -18,10 +18,10 @@ from torch import nn
 
 from . import __version__
 from ._ops import load_ops
-from .model import EdgeGraph, Potential
+from .model import EdgeGraph, PETConfig, Potential, TargetSpec
 from .model.folds import fold_forces, fold_virial
 from .model.halo import LocalHalo
-from .model_file import FORMAT_VERSION
+from .model_file import FORMAT_VERSION, read_metadata
 from .neighbors import neighbor_list
 
 
@@ -263,3 +263,29 @@ def evaluate_golden(
         "forces": fold_forces(gradients, edges.centers, edges.neighbors, n_atoms),
         "virial": fold_virial(gradients, vectors.detach()),
     }
+
+
+def load_exported(
+    path: Union[str, os.PathLike],
+) -> Tuple[Potential, Dict[str, Any]]:
+    """The model inside an exported file, in the dtype it was exported in.
+
+    Returns:
+        The model, ready to be trained further, and its provenance.
+
+    Raises:
+        ValueError: not a model file.
+        FileNotFoundError: there is no such file.
+    """
+    metadata = read_metadata(path)
+    load_ops()
+    scripted = torch.jit.load(str(path), map_location="cpu")
+    prefix = "potential."
+    state = {k.removeprefix(prefix): v for k, v in scripted.state_dict().items()}
+    radii = state["zbl.radii"].tolist() if "zbl.radii" in state else None
+    targets = [TargetSpec(**target) for target in metadata["targets"]]
+    config = PETConfig.from_dict(metadata["hypers"])
+    potential = Potential(config, metadata["atomic_numbers"], targets, radii)
+    potential.to_dtype(DTYPES[metadata["dtype"]])
+    potential.load_state_dict(state)
+    return potential.eval(), metadata["training"]
