@@ -91,5 +91,5 @@ def test_failure_says_what_to_put_where(played, tmp_path, capsys):
 
 def test_without_the_extra(played, monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(ValueError, match=r"petmad\[hub\]' brings it, or download"):
+    with pytest.raises(ValueError, match=r"petmad\[hub\]'` brings it, or download"):
         hub.fetch("pet-mad-s@1.5.0")

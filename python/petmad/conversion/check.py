@@ -65,11 +65,10 @@ def compare(model: str | Path, structures: str, reference: str) -> list[Differen
             f"{reference} has none of {', '.join(calculator.implemented_properties)}; "
             "there is nothing to compare"
         )
+    worst = {name: np.max(pairs, axis=0) for name, pairs in found.items()}
     return [
-        Difference(
-            name, max(d for d, _ in pairs), max(1.0, *(s for _, s in pairs)), len(pairs)
-        )
-        for name, pairs in found.items()
+        Difference(name, float(largest), max(1.0, float(scale)), len(found[name]))
+        for name, (largest, scale) in worst.items()
     ]
 
 
