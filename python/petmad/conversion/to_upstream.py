@@ -44,7 +44,22 @@ def make_checkpoint(potential: Potential, name: str = "") -> dict[str, Any]:
     return checkpoint
 
 
+def _check_kinds(potential: Potential) -> None:
+    """Refuse targets of a kind that this layout has no heads for.
+
+    Raises:
+        ValueError: names the first.
+    """
+    for spec in potential.targets:
+        if spec.kind not in QUANTITIES:
+            raise ValueError(
+                f"target {spec.name!r} is of kind {spec.kind!r}, but petmad writes "
+                f"{', '.join(QUANTITIES)} for metatrain; keep this model in petmad"
+            )
+
+
 def _pet_checkpoint(potential: Potential, name: str) -> dict[str, Any]:
+    _check_kinds(potential)
     info = {
         "length_unit": "angstrom",
         "_atomic_types": list(potential.atomic_numbers),
