@@ -14,7 +14,8 @@ namespace {
 
 constexpr const char* usage =
     "pair_style petmad MODEL.pt [device auto|cpu|cuda|cuda:N] [threads N] [charge Q] [spin M] "
-    "[check yes|no] [mode auto|images|exchange|recompute] [halo DEPTH]";
+    "[forces gradient|direct] [uncertainty yes|no] [check yes|no] "
+    "[mode auto|images|exchange|recompute] [halo DEPTH]";
 
 int parse_integer(const std::string& keyword, const std::string& value, int smallest) {
     int number = 0;
@@ -94,10 +95,13 @@ PairOptions parse_pair_options(const std::vector<std::string>& arguments) {
         const std::string& keyword = arguments[i];
         const bool is_known = keyword == "device" || keyword == "threads" || keyword == "charge"
                               || keyword == "spin" || keyword == "check" || keyword == "mode"
-                              || keyword == "halo";
+                              || keyword == "halo" || keyword == "forces"
+                              || keyword == "uncertainty";
         PETMAD_CHECK(
             is_known, "unknown keyword '", keyword,
-            "'; known are device, threads, charge, spin, check, mode and halo: ", usage
+            "'; known are device, threads, charge, spin, forces, uncertainty, check, mode and "
+            "halo: ",
+            usage
         );
         PETMAD_CHECK(
             i + 1 < arguments.size(), "keyword '", keyword, "' lacks its value; write: ", usage
@@ -117,6 +121,14 @@ PairOptions parse_pair_options(const std::vector<std::string>& arguments) {
             options.mode = parse_mode(value);
         } else if (keyword == "halo") {
             options.halo = parse_length(keyword, value);
+        } else if (keyword == "forces") {
+            PETMAD_CHECK(
+                value == "gradient" || value == "direct",
+                "`forces` must be gradient or direct, got '", value, "'"
+            );
+            options.direct_forces = value == "direct";
+        } else if (keyword == "uncertainty") {
+            options.uncertainty = parse_yes_no(keyword, value);
         } else {
             options.check_golden = parse_yes_no(keyword, value);
         }

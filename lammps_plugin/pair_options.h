@@ -16,6 +16,8 @@ struct PairOptions {
     int charge = 0;              ///< total charge [e], read by conditioned models
     int spin_multiplicity = 1;   ///< 2S + 1, likewise
     bool is_conditioned = false; ///< charge or spin was given
+    bool direct_forces = false;  ///< forces of the direct head, not the energy's gradient
+    bool uncertainty = false;    ///< evaluate uncertainties where energies are tallied
     bool check_golden = true;    ///< evaluate the file's golden structures on loading
     std::string mode = "auto";   ///< what becomes of ghosts: auto, images, exchange, recompute
     double halo = 0.0;           ///< Å, depth of recomputed ghosts; 0: the model's reach

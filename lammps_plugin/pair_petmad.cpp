@@ -81,7 +81,10 @@ void PairPetmad::settings(int n_arguments, char** arguments) {
         options_ = parse_pair_options({arguments, arguments + n_arguments});
         mode_ = resolve_mode(options_.mode, comm->nprocs);
         load_model(options_);
+        extras_ = Extras(engine_->info(), options_, world);
     });
+    nextra = static_cast<int>(extras_.totals.size());
+    pvector = extras_.totals.data();
     // Species of an earlier model mean nothing to this one: pair_coeff must come again. All flags
     // are set until then, so that init_style() reports its absence, with the remedy.
     species_of_type_.clear();
@@ -277,7 +280,9 @@ void PairPetmad::report_setup() {
         types.push_back(entry);
     }
     const RunSetup setup{device_, mode_, n_threads_, comm->nprocs, ghost_depth()};
-    utils::logmesg(lmp, describe_setup(engine_->info(), setup) + describe_types(types));
+    utils::logmesg(
+        lmp, describe_setup(engine_->info(), setup) + extras_.describe() + describe_types(types)
+    );
     for (const std::string& warning : mass_warnings(types)) {
         error->warning(FLERR, warning);
     }
@@ -357,18 +362,22 @@ void PairPetmad::finish() {
 
 void* PairPetmad::extract(const char* name, int& dimension) {
     dimension = 0;
+    if (std::strcmp(name, "uncertainty_flag") == 0 && extras_.has_uncertainty()) {
+        return &uncertainty_is_wanted_;
+    }
     return std::strcmp(name, "cutoff") == 0 ? &cutoff_ : nullptr;
 }
 
-/// For fix pair, and for our own computes. `kept_edges` [n_owned]: neighbors within the adaptive
-/// cutoff at the last evaluation.
+/// For fix pair, and for our own computes: `kept_edges` [n_owned], neighbors within the adaptive
+/// cutoff at the last evaluation, and `uncertainty` [n_owned].
 void* PairPetmad::extract_peratom(const char* name, int& n_columns) {
-    if (std::strcmp(name, "kept_edges") != 0) {
-        return nullptr;
-    }
     n_columns = 0;
-    align_kept_edges();
-    return kept_edges_.data();
+    if (std::strcmp(name, "kept_edges") == 0) {
+        align_kept_edges();
+        return kept_edges_.data();
+    }
+    const bool is_known = std::strcmp(name, "uncertainty") == 0 && extras_.has_uncertainty();
+    return is_known ? extras_.per_atom.data() : nullptr;
 }
 
 double PairPetmad::memory_usage() {

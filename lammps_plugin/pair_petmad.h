@@ -13,6 +13,7 @@
 
 #include "pair.h"
 
+#include "extras.h"
 #include "ghost_distances.h"
 #include "mpi_transport.h"
 #include "pair_options.h"
@@ -62,7 +63,9 @@ private:
     void refresh_owners();
     void align_kept_edges();
     petmad::DomainView domain(bool changed) const;
+    petmad::Requests requests() const;
     void add_results(const petmad::Results& results);
+    void add_forces(const petmad::Results& results);
     void add_atomic_virials(const petmad::Results& results);
     [[noreturn]] void fail_in_compute(const std::string& reason) const;
 
@@ -74,6 +77,9 @@ private:
     double energy_unit_ = 1.0; ///< LAMMPS's energy unit per eV
     std::unique_ptr<petmad::Engine> engine_;
     std::unique_ptr<MpiTransport> transport_; ///< none on one rank
+
+    Extras extras_;                 ///< direct forces, uncertainties
+    int uncertainty_is_wanted_ = 0; ///< set by fix pair before the step
 
     std::vector<int32_t> species_of_type_; ///< [n_types + 1], -1 for NULL
     std::vector<char> pair_is_ours_;       ///< [(n_types + 1)²], filled by init_one

@@ -31,11 +31,8 @@ void PairPetmad::compute(int eflag, int vflag) {
         if (recomputes()) {
             ghost_distances_ = box_part_.distances_of_ghosts(*atom);
         }
-        petmad::Requests requests;
-        requests.virial = vflag_either != 0;
-        requests.atomic_virials = vflag_atom || cvflag_atom;
         const petmad::Results& results =
-            engine_->evaluate(domain(changed), transport_.get(), requests);
+            engine_->evaluate(domain(changed), transport_.get(), requests());
         add_results(results);
         kept_edges_ = results.kept_edges;
     } catch (const LAMMPSException&) {
@@ -46,6 +43,16 @@ void PairPetmad::compute(int eflag, int vflag) {
     is_first_ = false;
     list_build_ = neighbor->ncalls;
     ++n_evaluations_;
+}
+
+/// Direct forces and stresses spare the backward pass, unless per-atom virials are wanted.
+petmad::Requests PairPetmad::requests() const {
+    petmad::Requests requests;
+    requests.forces = !extras_.is_direct();
+    requests.virial = vflag_either != 0 && !extras_.has_direct_stress();
+    requests.atomic_virials = vflag_atom || cvflag_atom;
+    requests.outputs = extras_.requests(eflag_either != 0 || uncertainty_is_wanted_ != 0);
+    return requests;
 }
 
 /// Whether atoms, ghosts or species differ from the last evaluation; the same on all ranks. A
@@ -136,11 +143,9 @@ petmad::DomainView PairPetmad::domain(bool changed) const {
 }
 
 void PairPetmad::add_results(const petmad::Results& results) {
-    const int n_total = atom->nlocal + atom->nghost;
-    for (int i = 0; i < n_total; ++i) {
-        for (int a = 0; a < 3; ++a) {
-            atom->f[i][a] += energy_unit_ * results.forces[3 * i + a];
-        }
+    add_forces(results);
+    if (extras_.has_uncertainty() && results.outputs.count("energy_uncertainty") > 0) {
+        extras_.store_uncertainty(results, energy_unit_);
     }
     if (eflag_global) {
         eng_vdwl += energy_unit_ * results.energy;
@@ -152,12 +157,26 @@ void PairPetmad::add_results(const petmad::Results& results) {
     }
     if (vflag_global) {
         constexpr int voigt[6] = {0, 4, 8, 1, 2, 5}; // xx yy zz xy xz yz
+        const auto whole = extras_.has_direct_stress() ? extras_.virial(results) : results.virial;
         for (int k = 0; k < 6; ++k) {
-            virial[k] += energy_unit_ * results.virial[voigt[k]];
+            virial[k] += energy_unit_ * whole[voigt[k]];
         }
     }
     if (vflag_atom || cvflag_atom) {
         add_atomic_virials(results);
+    }
+}
+
+void PairPetmad::add_forces(const petmad::Results& results) {
+    const bool is_direct = extras_.is_direct();
+    const std::vector<double> direct =
+        is_direct ? extras_.forces(results, species_) : std::vector<double>();
+    const std::vector<double>& forces = is_direct ? direct : results.forces;
+    const int n_atoms = static_cast<int>(forces.size() / 3);
+    for (int i = 0; i < n_atoms; ++i) {
+        for (int a = 0; a < 3; ++a) {
+            atom->f[i][a] += energy_unit_ * forces[3 * i + a];
+        }
     }
 }
 

@@ -15,7 +15,7 @@ import torch
 
 
 NUMBERS = {"H": 1, "C": 6, "O": 8}
-MASSES = {"H": 1.008, "C": 12.011, "O": 15.999}
+MASSES = {"H": 1.008, "C": 12.011, "O": 15.999, "Si": 28.085}
 ELEMENTS = ("O", "H", "C")  # types 1, 2, 3: not the model's order
 PRESSURE_UNIT = {"metal": 1.6021765e6, "real": 68568.415}  # LAMMPS's nktv2p
 ENERGY_UNIT = {"metal": 1.0, "real": 23.060549}
@@ -147,15 +147,15 @@ def program(name):
     return pathlib.Path(sys.executable).parent / name
 
 
-def write_data(path, box):
+def write_data(path, box, elements=ELEMENTS):
     """A LAMMPS data file, atom_style atomic, all digits."""
-    index = {symbol: i + 1 for i, symbol in enumerate(ELEMENTS)}
+    index = {symbol: i + 1 for i, symbol in enumerate(elements)}
     a, b, c = box.cell
     lines = [
         "petmad test",
         "",
         f"{len(box.symbols)} atoms",
-        f"{len(ELEMENTS)} atom types",
+        f"{len(elements)} atom types",
         f"0.0 {float(a[0])!r} xlo xhi",
         f"0.0 {float(b[1])!r} ylo yhi",
         f"0.0 {float(c[2])!r} zlo zhi",
@@ -163,7 +163,7 @@ def write_data(path, box):
     if b[0] or c[0] or c[1]:
         lines.append(f"{float(b[0])!r} {float(c[0])!r} {float(c[1])!r} xy xz yz")
     lines += ["", "Masses", ""]
-    lines += [f"{index[s]} {MASSES[s]}" for s in ELEMENTS]
+    lines += [f"{index[s]} {MASSES[s]}" for s in elements]
     lines += ["", "Atoms # atomic", ""]
     for i, (symbol, position) in enumerate(
         zip(box.symbols, box.positions, strict=True)
@@ -174,7 +174,7 @@ def write_data(path, box):
     return path
 
 
-def setup_lines(box, data, model, units="metal", options=""):
+def setup_lines(box, data, model, units="metal", options="", elements=ELEMENTS):
     """Everything up to the first ``run``."""
     return f"""
 units {units}
@@ -182,13 +182,13 @@ atom_style atomic
 boundary {box.boundary}
 read_data {data}
 pair_style petmad {model} {options}
-pair_coeff * * {" ".join(ELEMENTS)}
+pair_coeff * * {" ".join(elements)}
 neighbor 0.7 bin
 thermo_modify norm no lost error
 """
 
 
-def output_lines(name, steps=0):
+def output_lines(name, steps=0, elements=ELEMENTS):
     """Run; write energy, virial and everything per atom of the last step to files."""
     columns = "id element x y z fx fy fz c_pe c_s[*] c_cs[*]"
     virial = " ".join(f"$(c_w[{i}]:%.17g)" for i in range(1, 7))
@@ -201,7 +201,7 @@ thermo_style custom step pe vol c_w[1] c_w[2] c_w[3] c_w[4] c_w[5] c_w[6]
 thermo_modify norm no format float %.17g
 thermo {max(steps, 1)}
 dump out all custom 1 {name}.dump {columns}
-dump_modify out sort id element {" ".join(ELEMENTS)} format float %.17g first yes
+dump_modify out sort id element {" ".join(elements)} format float %.17g first yes
 run {steps}
 print "$(pe:%.17g) $(vol:%.17g) {virial}" file {name}.txt
 undump out

@@ -138,21 +138,40 @@ def make_upstream(variant: str) -> tuple[PET, dict[str, np.ndarray], str]:
 
 
 def add_uncertainty(model: PET, numbers: dict[str, np.ndarray]) -> LLPRUncertaintyModel:
-    """Wrap a model in LLPR with a seeded covariance, which is put into ``numbers``."""
+    """Wrap a model in LLPR with seeded numbers, which are put into ``numbers``."""
     n = model.last_layer_feature_size
     rows = normal_like("llpr/features", 4 * n * n).reshape(4 * n, n)
     covariance = torch.from_numpy(rows.T @ rows).float()
     wrapped = LLPRUncertaintyModel(
-        {"num_ensemble_members": {"energy": 4}}, model.dataset_info
+        {"num_ensemble_members": {"energy": TARGETS["llpr"][0].n_members}},
+        model.dataset_info,
     )
     wrapped.set_wrapped_model(model)
     wrapped.covariance_energy_uncertainty[:] = covariance
     wrapped.compute_cholesky_decomposition(None)
     wrapped.multiplier_energy_uncertainty[:] = 1.75
-    wrapped.generate_ensemble()
+    members = wrapped.llpr_ensemble_layers["energy"].weight
+    values = normal_like("llpr/members", members.numel()).reshape(members.shape)
+    with torch.no_grad():
+        members.copy_(torch.from_numpy(values))
     numbers["llpr/cholesky"] = wrapped.cholesky_energy_uncertainty.numpy().copy()
     numbers["llpr/multiplier"] = np.array(1.75)
+    numbers["llpr/members"] = members.detach().numpy().copy()
     return wrapped
+
+
+def evaluate_uncertainty(model, structure: Structure) -> dict[str, np.ndarray]:
+    """Uncertainty and ensemble of the whole structure, under ``total/NAME``."""
+    positions, cell = torch.tensor(structure.positions), torch.tensor(structure.cell)
+    system = make_system(model, structure, positions, cell)
+    names = ("energy_uncertainty", "energy_ensemble")
+    request = {name: ModelOutput(sample_kind="system") for name in names}
+    options = ModelEvaluationOptions("angstrom", request, None)
+    results = model([system], options, check_consistency=False)
+    return {
+        f"total/{name}": results[name].block().values.detach().numpy()[0]
+        for name in names
+    }
 
 
 def reload(model, folder: str):
@@ -240,7 +259,11 @@ def make_golden(variant: str) -> dict[str, np.ndarray]:
     with tempfile.TemporaryDirectory() as folder:
         if variant == "llpr":
             model = add_uncertainty(model, numbers)
-            names = ["mtt::aux::energy_last_layer_features", "energy_uncertainty"]
+            names = [
+                "mtt::aux::energy_last_layer_features",
+                "energy_uncertainty",
+                "energy_ensemble",
+            ]
         exported = reload(model, folder).export()
         fresh = reload(model, folder)
     for name, structure in small_structures().items():
@@ -251,7 +274,10 @@ def make_golden(variant: str) -> dict[str, np.ndarray]:
                 numbers[f"{key}/{field}"] = getattr(copy_of, field)
             for field in ("charge", "spin_multiplicity"):
                 numbers[f"{key}/{field}"] = np.array(getattr(copy_of, field))
-            for output, value in evaluate(exported, copy_of, targets, names).items():
+            outputs = evaluate(exported, copy_of, targets, names)
+            if variant == "llpr":
+                outputs.update(evaluate_uncertainty(exported, copy_of))
+            for output, value in outputs.items():
                 numbers[f"{key}/output/{output}"] = value
     numbers.update(train_step(getattr(fresh, "model", fresh), triclinic()))
     meta = {
@@ -270,7 +296,6 @@ def main() -> None:
     parser.add_argument("variants", nargs="*", help="default: all")
     parser.add_argument("--out", type=pathlib.Path, default=GOLDEN)
     arguments = parser.parse_args()
-    torch.manual_seed(0)  # upstream draws its ensemble; no golden number depends on it
     arguments.out.mkdir(parents=True, exist_ok=True)
     for variant in arguments.variants or VARIANTS:
         numbers = make_golden(variant)

@@ -76,9 +76,10 @@ TARGETS = {
         TargetSpec("non_conservative_force", "force", 3, True, "eV/A"),
         TargetSpec("non_conservative_stress", "stress", 9, False, "eV/A^3"),
         TargetSpec("mtt::dos", "generic", 5, False, ""),
-    ]
+    ],
+    "llpr": [TargetSpec("energy", has_uncertainty=True, n_members=4)],
 }
-"""Targets of the variants that have more than one energy."""
+"""Targets of the variants that have more than a plain energy."""
 
 
 def hypers(variant: str) -> dict:

@@ -11,6 +11,7 @@
 #include "domain.h"
 #include "memory.h"
 #include "model.h"
+#include "output_rows.h"
 #include "petmad/error.h"
 #include "stopwatch.h"
 
@@ -78,6 +79,9 @@ void check_finite(const Results& results, const int64_t* labels) {
     };
     check(results.atomic_energies, 1, "energy");
     check(results.forces, 3, "force");
+    for (const auto& [name, output] : results.outputs) {
+        check(output.atoms, static_cast<size_t>(output.width), name.c_str());
+    }
 }
 
 } // namespace
@@ -113,7 +117,8 @@ struct Engine::Impl {
         {
             const Stopwatch stopwatch(seconds);
             prediction = model.evaluate(
-                edges, conditions.first, conditions.second, handle(within), want_gradients
+                edges, conditions.first, conditions.second, handle(within), want_gradients,
+                requests.outputs
             );
         }
         statistics.reach_used = within ? within->reach_used(prediction.rings) : 0.0;
@@ -136,6 +141,7 @@ struct Engine::Impl {
         if (want_gradients) {
             fold(edges, prediction.gradients, results);
         }
+        results.outputs = place(std::move(prediction.outputs), edges.owned_atoms, n_owned);
         statistics.n_owned = n_owned;
         statistics.n_ghost = n_total - n_owned;
         statistics.n_raw_edges = edges.size();

@@ -1,6 +1,7 @@
 // The only C++ file that knows TorchScript.
 #include "model.h"
 
+#include <algorithm>
 #include <fstream>
 
 #include <torch/csrc/autograd/autograd.h>
@@ -80,6 +81,14 @@ torch::jit::Module load(const std::string& path, const torch::Device& device) {
     return module;
 }
 
+std::vector<std::string> strings(const torch::jit::Module& module, const char* attribute) {
+    std::vector<std::string> result;
+    for (const torch::IValue& item : module.attr(attribute).toListRef()) {
+        result.push_back(item.toStringRef());
+    }
+    return result;
+}
+
 ModelInfo read_info(const torch::jit::Module& module, const std::string& path) {
     ModelInfo info;
     info.path = path;
@@ -88,8 +97,12 @@ ModelInfo read_info(const torch::jit::Module& module, const std::string& path) {
     info.weights_hash = module.attr("weights_hash").toStringRef();
     info.dtype = module.attr("dtype").toStringRef();
     info.atomic_numbers = module.attr("atomic_numbers").toIntVector();
-    for (const torch::IValue& target : module.attr("targets").toListRef()) {
-        info.targets.push_back(target.toStringRef());
+    info.targets = strings(module, "targets");
+    // Files of the first release have no such lists, and no uncertainties.
+    info.outputs = module.hasattr("outputs") ? strings(module, "outputs") : info.targets;
+    if (module.hasattr("norm_outputs")) {
+        info.norm_outputs = strings(module, "norm_outputs");
+        info.n_members = module.attr("n_members").toInt();
     }
     info.cutoff = module.attr("cutoff").toDouble();
     info.is_adaptive = module.attr("is_adaptive").toBool();
@@ -142,9 +155,22 @@ struct Model::Impl {
         : device(checked_device(device_name)), module(load(path, device)),
           info(read_info(module, path)) {}
 
+    /// `rows` [n_owned nodes, width]: sums are made where the model runs.
+    Output read(const torch::Tensor& rows, const std::string& name) const {
+        const torch::Tensor values = rows.detach().to(torch::kFloat64);
+        const auto& norms = info.norm_outputs;
+        Output output;
+        output.is_norm = std::find(norms.begin(), norms.end(), name) != norms.end();
+        output.sum = doubles(values.sum(0));
+        output.width = output.is_norm ? 1 : values.size(1);
+        output.atoms = doubles(output.is_norm ? torch::linalg_vector_norm(values, 2, {1}) : values);
+        return output;
+    }
+
     torch::Tensor here(const torch::Tensor& tensor) const { return tensor.to(device); }
 
-    c10::List<std::string> outputs(int64_t halo) const {
+    /// What to ask of the module beside `further`.
+    c10::List<std::string> all_outputs(int64_t halo, const std::vector<std::string>& further) const {
         c10::List<std::string> names({"energy", "cutoff_stats"});
         const bool can_recompute = module.hasattr("can_recompute");
         PETMAD_CHECK(
@@ -158,12 +184,15 @@ struct Model::Impl {
         if (halo == recompute_handle) {
             names.push_back("rings");
         }
+        for (const std::string& name : further) {
+            names.push_back(name);
+        }
         return names;
     }
 
     c10::impl::GenericDict forward(
         const StepEdges& edges, const torch::Tensor& vectors, int charge, int spin_multiplicity,
-        int64_t halo
+        int64_t halo, const std::vector<std::string>& outputs
     ) {
         const auto n_owned = static_cast<int64_t>(edges.owned_atoms.size());
         const auto n_nodes = static_cast<int64_t>(edges.species.size());
@@ -178,7 +207,7 @@ struct Model::Impl {
             here(torch::full({1}, charge, torch::kInt64)),
             here(torch::full({1}, spin_multiplicity, torch::kInt64)),
             halo,
-            outputs(halo),
+            all_outputs(halo, outputs),
         };
         return module.forward(inputs).toGenericDict();
     }
@@ -192,7 +221,8 @@ Model::~Model() = default;
 const ModelInfo& Model::info() const { return impl_->info; }
 
 Prediction Model::evaluate(
-    const StepEdges& edges, int charge, int spin_multiplicity, int64_t halo, bool want_gradients
+    const StepEdges& edges, int charge, int spin_multiplicity, int64_t halo, bool want_gradients,
+    const std::vector<std::string>& names
 ) {
     // Profiling and fusing made the first three steps 0.3 to 0.5 s instead of 0.1 s (192 atoms,
     // d_pet 64, one thread), again for every new model, and later ones no faster.
@@ -203,7 +233,7 @@ Prediction Model::evaluate(
         const torch::Tensor vectors = impl_->here(view(edges.vectors, {edges.size(), 3}))
                                           .detach()
                                           .set_requires_grad(want_gradients);
-        const auto outputs = impl_->forward(edges, vectors, charge, spin_multiplicity, halo);
+        const auto outputs = impl_->forward(edges, vectors, charge, spin_multiplicity, halo, names);
         const torch::Tensor energies = outputs.at("energy").toTensor();
         Prediction prediction;
         prediction.energies = doubles(energies);
@@ -213,6 +243,10 @@ Prediction Model::evaluate(
         }
         if (outputs.contains("rings")) {
             prediction.rings = integers(outputs.at("rings").toTensor());
+        }
+        for (const std::string& name : names) {
+            prediction.outputs[name] = impl_->read(outputs.at(name).toTensor(), name);
+        }
         }
         if (want_gradients) {
             prediction.gradients = doubles(torch::autograd::grad({energies.sum()}, {vectors})[0]);

@@ -19,6 +19,7 @@ struct Prediction {
                                       ///< an old file does not say
     std::vector<int64_t> rings; ///< [n_nodes] kept edges between a node and the owned ones, -1 if
                                 ///< more than matter; of recomputed ghosts alone
+    Outputs outputs;            ///< `atoms` in rows of owned nodes
 };
 
 /// In place of the handle of an exchange: ghosts' edges are listed too, and evaluated.
@@ -50,9 +51,11 @@ public:
     std::vector<Golden> golden() const;
 
     /// `halo` is the handle of the exchange with other ranks (then collective), 0 for none, or
-    /// recompute_handle. Throws Error: a file too old to recompute.
+    /// recompute_handle. `outputs` are named further predictions. Throws Error: a file too old to
+    /// recompute, an output that the model lacks.
     Prediction evaluate(
-        const StepEdges& edges, int charge, int spin_multiplicity, int64_t halo, bool want_gradients
+        const StepEdges& edges, int charge, int spin_multiplicity, int64_t halo,
+        bool want_gradients, const std::vector<std::string>& outputs
     );
 
 private:

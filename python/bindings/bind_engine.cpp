@@ -35,6 +35,21 @@ Array<double> to_numpy(const double* values, const Shape& shape) {
     return array;
 }
 
+using Names = std::vector<std::string>;
+
+/// Further predictions: rows of atoms by name, and sums over the owned atoms by name.
+void add_outputs(py::dict& result, const petmad::Outputs& outputs, py::ssize_t n_owned) {
+    py::dict atoms;
+    py::dict sums;
+    for (const auto& [name, output] : outputs) {
+        atoms[py::str(name)] = to_numpy(output.atoms.data(), {n_owned, output.width});
+        sums[py::str(name)] =
+            to_numpy(output.sum.data(), {static_cast<py::ssize_t>(output.sum.size())});
+    }
+    result["outputs"] = atoms;
+    result["sums"] = sums;
+}
+
 py::dict to_python(const petmad::Results& results) {
     const auto n_owned = static_cast<py::ssize_t>(results.atomic_energies.size());
     const auto n_total = static_cast<py::ssize_t>(results.forces.size() / 3);
@@ -47,13 +62,14 @@ py::dict to_python(const petmad::Results& results) {
     if (!results.atomic_virials.empty() || n_total == 0) {
         result["atomic_virials"] = to_numpy(results.atomic_virials.data(), {n_total, 3, 3});
     }
+    add_outputs(result, results.outputs, n_owned);
     return result;
 }
 
 py::dict evaluate(
     petmad::Engine& engine, const Array<double>& positions, const Array<int32_t>& species,
     const Array<double>& cell, const Array<bool>& pbc, int charge, int spin_multiplicity,
-    bool atomic_virials
+    bool atomic_virials, const Names& outputs, bool gradients
 ) {
     const py::ssize_t n_atoms = positions.ndim() > 0 ? positions.shape(0) : 0;
     check_shape(positions, {n_atoms, 3}, "positions");
@@ -71,7 +87,7 @@ py::dict evaluate(
     const petmad::Results* results = nullptr;
     {
         const py::gil_scoped_release no_gil;
-        results = &engine.evaluate(system, {true, true, atomic_virials});
+        results = &engine.evaluate(system, {gradients, gradients, atomic_virials, outputs});
     }
     return to_python(*results);
 }
@@ -80,7 +96,8 @@ py::dict evaluate_domain(
     petmad::Engine& engine, const Array<double>& positions, const Array<int32_t>& species,
     int64_t n_owned, const Array<int32_t>& ghost_ranks, const Array<int32_t>& ghost_owners,
     const py::object& transport, bool atoms_changed, double skin, bool atomic_virials, int charge,
-    int spin_multiplicity, const std::optional<Array<double>>& ghost_distances, double ghost_depth
+    int spin_multiplicity, const Names& outputs, bool gradients,
+    const std::optional<Array<double>>& ghost_distances, double ghost_depth
 ) {
     const py::ssize_t n_total = positions.ndim() > 0 ? positions.shape(0) : 0;
     check_shape(positions, {n_total, 3}, "positions");
@@ -115,7 +132,9 @@ py::dict evaluate_domain(
     const petmad::Results* results = nullptr;
     {
         const py::gil_scoped_release no_gil;
-        results = &engine.evaluate(view, host ? &*host : nullptr, {true, true, atomic_virials});
+        results = &engine.evaluate(
+            view, host ? &*host : nullptr, {gradients, gradients, atomic_virials, outputs}
+        );
     }
     return to_python(*results);
 }
@@ -162,13 +181,18 @@ Args:
     charge: total charge, read by conditioned models.
     spin_multiplicity: 2S + 1, likewise.
     atomic_virials: also return ``atomic_virials`` [n_atoms, 3, 3] eV.
+    outputs: further predictions, out of ``info.outputs``.
+    gradients: False leaves forces and virial 0 and saves the backward pass.
 
 Returns:
     dict of ``energy`` [eV], ``atomic_energies`` [n_atoms], ``forces`` [n_atoms, 3] eV/Å,
-    ``virial`` [3, 3] eV and ``kept_edges`` [n_atoms], the neighbors within the adaptive cutoff.)",
+    ``virial`` [3, 3] eV, ``kept_edges`` [n_atoms], the neighbors within the adaptive cutoff, and of
+    the further predictions by name ``outputs`` [n_atoms, width] and ``sums`` over atoms. Those of
+    ``info.norm_outputs`` sum vectors, whose norm is the value.)",
             py::arg("positions"), py::arg("species"), py::arg("cell"), py::arg("pbc"),
             py::arg("charge") = 0, py::arg("spin_multiplicity") = 1,
-            py::arg("atomic_virials") = false
+            py::arg("atomic_virials") = false, py::arg("outputs") = Names{},
+            py::arg("gradients") = true
         )
         .def(
             "evaluate_domain", evaluate_domain,
@@ -190,16 +214,20 @@ Args:
     atomic_virials: also return ``atomic_virials``.
     charge: total charge, read by conditioned models.
     spin_multiplicity: 2S + 1, likewise.
+    outputs: further predictions, out of ``info.outputs``.
+    gradients: False leaves forces and virial 0 and saves the backward pass.
     ghost_distances: [n_ghosts] Å of each from the domain: recompute ghosts.
     ghost_depth: Å around the domain within which no ghost is missing.
 
 Returns:
-    As ``evaluate``; ``forces`` and ``atomic_virials`` cover the ghosts too.)",
+    As ``evaluate``; ``forces`` and ``atomic_virials`` cover the ghosts too, ``outputs`` and
+    ``sums`` the owned atoms.)",
             py::arg("positions"), py::arg("species"), py::arg("n_owned"), py::arg("ghost_ranks"),
             py::arg("ghost_owners"), py::arg("transport") = py::none(),
             py::arg("atoms_changed") = true, py::arg("skin") = 0.0,
             py::arg("atomic_virials") = false, py::arg("charge") = 0,
-            py::arg("spin_multiplicity") = 1, py::arg("ghost_distances") = py::none(),
+            py::arg("spin_multiplicity") = 1, py::arg("outputs") = Names{},
+            py::arg("gradients") = true, py::arg("ghost_distances") = py::none(),
             py::arg("ghost_depth") = 0.0
         );
 }

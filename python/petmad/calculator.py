@@ -1,5 +1,7 @@
 """ASE calculator over the C++ engine: the same code path as LAMMPS, one rank."""
 
+import functools
+import json
 import os
 from typing import Any, ClassVar
 
@@ -18,6 +20,15 @@ class PETMADCalculator(Calculator):
     tension) and ``stresses`` [n_atoms, 6], whose sum is the stress; both for fully
     periodic cells only.
 
+    On request (``calc.get_property(name, atoms)``), where the model has them:
+
+    - ``energy_uncertainty`` [eV], ``energies_uncertainty`` [n_atoms] eV, the standard
+      deviations of the energy and of each atom's, and ``energy_ensemble`` [n_members];
+    - ``non_conservative_forces`` [n_atoms, 3] and ``non_conservative_stress`` [6], of
+      the direct heads as they come, without removal of the mean force;
+    - every other output of the model under its own name, see ``self.extra_outputs``:
+      further energies (``energy/pbe0``: a number), ``features``, ``cutoff_stats``, ...
+
     Models conditioned on total charge and spin multiplicity read them from
     ``atoms.info["charge"]`` and ``atoms.info["spin_multiplicity"]`` (or ``"spin"``,
     both 2S + 1).
@@ -27,9 +38,12 @@ class PETMADCalculator(Calculator):
         device: ``cpu``, ``cuda`` or ``cuda:N``.
         n_threads: CPU threads of torch; 0 leaves torch's setting.
         check: evaluate the file's golden structures once after loading.
+        direct: take ``forces`` and ``stress`` from the direct heads, two to three times
+            faster, not conserving energy. The mean force is removed.
 
     Raises:
-        ValueError: not a model file, or (on evaluation) an element the model lacks.
+        ValueError: not a model file, no direct heads, or (on evaluation) an element the
+            model lacks.
     """
 
     implemented_properties: ClassVar[list[str]] = [
@@ -47,10 +61,23 @@ class PETMADCalculator(Calculator):
         device: str = "cpu",
         n_threads: int = 0,
         check: bool = True,
+        direct: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.engine = Engine(os.fspath(model), device, n_threads, check)
+        self.extra_outputs = extra_outputs(self.engine.info)
+        self.implemented_properties = [
+            *type(self).implemented_properties,
+            *self.extra_outputs,
+        ]
+        if direct and "non_conservative_forces" not in self.extra_outputs:
+            raise ValueError(
+                f"`direct` needs a model with direct forces, but "
+                f"{self.engine.info.name} predicts {list(self.engine.info.targets)}; "
+                "convert it with them (`petmad convert --keep`), or leave `direct` out"
+            )
+        self.direct = direct
         self._species = np.full(120, -1, dtype=np.int32)
         for index, number in enumerate(self.engine.info.atomic_numbers):
             self._species[number] = index
@@ -78,33 +105,104 @@ class PETMADCalculator(Calculator):
                 f"the model {self.engine.info.name} lacks the elements {missing}; it "
                 f"knows atomic numbers {list(self.engine.info.atomic_numbers)}"
             )
-        charge, spin_multiplicity = _state(atoms)
-        results = self.engine.evaluate(
-            np.ascontiguousarray(atoms.positions),
-            species,
-            np.ascontiguousarray(atoms.cell.array),
-            np.ascontiguousarray(atoms.pbc),
-            charge=charge,
-            spin_multiplicity=spin_multiplicity,
-            atomic_virials="stresses" in (properties or []),
+        properties = properties or []
+        has_gradients = not self.direct or (
+            "stress" in properties
+            and "non_conservative_stress" not in self.extra_outputs
         )
+        results = self._evaluate(atoms, species, properties, has_gradients)
         self.results = {
             "energy": results["energy"],
             "free_energy": results["energy"],
             "energies": results["atomic_energies"],
             "forces": results["forces"],
         }
-        if atoms.pbc.all():
+        if atoms.pbc.all() and has_gradients:
             volume = atoms.get_volume()
             self.results["stress"] = full_3x3_to_voigt_6_stress(
                 -results["virial"] / volume
             )
-            if "stresses" in (properties or []):
+            if "stresses" in properties:
                 virials = results["atomic_virials"]
                 virials = 0.5 * (virials + virials.transpose(0, 2, 1))
                 self.results["stresses"] = np.array(
                     [full_3x3_to_voigt_6_stress(-v / volume) for v in virials]
                 )
+        for name in self._extras_of(properties):
+            self.results[name] = self._extra(name, results, atoms)
+        if self.direct:
+            self._take_direct(results, atoms)
+
+    def _extras_of(self, properties: list[str]) -> list[str]:
+        """Those of the wanted properties that are further outputs of the model."""
+        wanted = [name for name in properties if name in self.extra_outputs]
+        if self.direct:
+            direct = ("non_conservative_forces", "non_conservative_stress")
+            wanted += [name for name in direct if name in self.extra_outputs]
+        return list(dict.fromkeys(wanted))
+
+    def _evaluate(
+        self, atoms: Any, species: np.ndarray, properties: list[str], gradients: bool
+    ) -> dict[str, Any]:
+        charge, spin_multiplicity = _state(atoms)
+        extras = [self.extra_outputs[name] for name in self._extras_of(properties)]
+        return self.engine.evaluate(
+            np.ascontiguousarray(atoms.positions),
+            species,
+            np.ascontiguousarray(atoms.cell.array),
+            np.ascontiguousarray(atoms.pbc),
+            charge=charge,
+            spin_multiplicity=spin_multiplicity,
+            atomic_virials="stresses" in properties,
+            outputs=list(dict.fromkeys(extras)),
+            gradients=gradients,
+        )
+
+    def _extra(self, name: str, results: dict[str, Any], atoms: Any) -> Any:
+        """A further output as ASE would have it: see the class."""
+        output = self.extra_outputs[name]
+        per_atom, total = results["outputs"][output], results["sums"][output]
+        if name == "energies_uncertainty":
+            return per_atom[:, 0]
+        if output in self.engine.info.norm_outputs:
+            return float(np.linalg.norm(total))
+        if name == "non_conservative_stress":
+            volume = atoms.get_volume() if atoms.pbc.all() else np.inf
+            return full_3x3_to_voigt_6_stress(total.reshape(3, 3) / volume)
+        if output in self._per_atom_outputs:
+            return per_atom
+        return float(total[0]) if len(total) == 1 else total
+
+    @functools.cached_property
+    def _per_atom_outputs(self) -> set[str]:
+        """Outputs that belong to atoms and are not summed."""
+        info = self.engine.info
+        targets = json.loads(info.metadata_json)["targets"]
+        named = {target["name"] for target in targets if target["per_atom"]}
+        auxiliary = ("features", "cutoff_stats", "last_layer_features/")
+        return named | {o for o in info.outputs if o.startswith(auxiliary)}
+
+    def _take_direct(self, results: dict[str, Any], atoms: Any) -> None:
+        """Put the direct heads in the place of gradients."""
+        forces = self.results["non_conservative_forces"]
+        self.results["forces"] = forces - forces.mean(axis=0, keepdims=True)
+        if atoms.pbc.all() and "non_conservative_stress" in self.results:
+            self.results["stress"] = self.results["non_conservative_stress"]
+
+
+def extra_outputs(info: Any) -> dict[str, str]:
+    """ASE's names of a model's further outputs, and the model's names of them.
+
+    Args:
+        info: :class:`petmad._core.ModelInfo`.
+    """
+    names = {name: name for name in info.outputs if name != "energy"}
+    if "non_conservative_force" in names:
+        del names["non_conservative_force"]
+        names["non_conservative_forces"] = "non_conservative_force"
+    if "energy_uncertainty" in names:
+        names["energies_uncertainty"] = "energy_uncertainty"
+    return names
 
 
 def _state(atoms: Any) -> tuple[int, int]:

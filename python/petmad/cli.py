@@ -54,23 +54,10 @@ def export(arguments: argparse.Namespace) -> None:
 
 def convert(arguments: argparse.Namespace) -> None:
     """``petmad convert``."""
-    import torch
+    from petmad.conversion.command import run
 
-    from petmad.conversion.convert import convert as run
-
-    potential, report = run(arguments.checkpoint, arguments.target, arguments.keep)
-    print(report.format())
-    dtype = arguments.dtype or report.dtype
-    provenance = {"converted_from": report.to_dict()}
-    if arguments.output.endswith(".ckpt"):
-        from petmad.training.checkpoint import save
-
-        save(arguments.output, potential.to_dtype(getattr(torch, dtype)), provenance)
-    else:
-        from petmad.export import export_model
-
-        export_model(potential, arguments.output, dtype, arguments.name, provenance)
-    print(f"wrote {arguments.output} in {dtype}")
+    for line in run(arguments):
+        print(line)
 
 
 def info(arguments: argparse.Namespace) -> None:
@@ -181,15 +168,21 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
 
 def _add_convert(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser(
-        "convert", help="write a model file from a checkpoint of metatrain"
+        "convert", help="from and to checkpoints of metatrain"
     )
-    command.add_argument("checkpoint", help="PET or LLPR checkpoint (.ckpt)")
+    command.add_argument(
+        "checkpoint",
+        help="PET or LLPR checkpoint (.ckpt), or a published name: pet-mad-s@1.5.0",
+    )
     command.add_argument(
         "-o", "--output", default="model.pt", help="model file, or .ckpt: checkpoint"
     )
     command.add_argument("--target", help="energy to run, e.g. energy/pbe0")
     command.add_argument(
-        "--keep", nargs="+", default=[], metavar="TARGET", help="further targets"
+        "--keep",
+        nargs="*",
+        metavar="TARGET",
+        help="further targets to keep; default: all, with no name: none",
     )
     command.add_argument(
         "--dtype",
@@ -197,6 +190,24 @@ def _add_convert(commands: argparse._SubParsersAction) -> None:
         help="of the network; default: the checkpoint's",
     )
     command.add_argument("--name", help="shown in logs; default: the file's name")
+    command.add_argument(
+        "--revision", help="commit of the published models; default: the newest"
+    )
+    command.add_argument(
+        "--check",
+        nargs=2,
+        metavar=("STRUCTURES", "REFERENCE"),
+        help="compare with reference numbers (JSON) of structures (extended XYZ)",
+    )
+    command.add_argument(
+        "--tolerance", type=float, help="of the check, relative; default: by dtype"
+    )
+    command.add_argument(
+        "--to",
+        choices=("petmad", "metatrain"),
+        default="petmad",
+        help="metatrain: write a petmad checkpoint or model file for it",
+    )
     command.set_defaults(run=convert)
 
 

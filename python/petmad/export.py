@@ -19,10 +19,10 @@ from torch import nn
 from . import __version__
 from ._ops import load_ops
 from .fast_network import make_fast
-from .model import EdgeGraph, Potential
+from .model import EdgeGraph, PETConfig, Potential, TargetSpec
 from .model.folds import fold_forces, fold_virial
 from .model.halo import LocalHalo
-from .model_file import FORMAT_VERSION
+from .model_file import FORMAT_VERSION, read_metadata
 from .neighbors import neighbor_list
 
 
@@ -62,6 +62,8 @@ class HostHalo(LocalHalo):
 class ExportedModel(nn.Module):
     """What is written: the potential on flat arguments, and its description."""
 
+    norm_outputs: List[str]
+
     def __init__(
         self,
         potential: Potential,
@@ -79,6 +81,11 @@ class ExportedModel(nn.Module):
         self.dtype: str = metadata["dtype"]
         self.atomic_numbers: List[int] = metadata["atomic_numbers"]
         self.targets: List[str] = [target["name"] for target in metadata["targets"]]
+        self.outputs: List[str] = metadata["outputs"]
+        self.norm_outputs = metadata["norm_outputs"]
+        self.n_members: int = metadata["targets"][self.targets.index("energy")][
+            "n_members"
+        ]
         self.cutoff: float = metadata["cutoff"]
         self.is_adaptive: bool = metadata["is_adaptive"]
         self.reach_hops: int = metadata["reach_hops"]
@@ -174,6 +181,12 @@ def export_model(
         "hypers": config.to_dict(),
         "atomic_numbers": potential.atomic_numbers,
         "targets": [target.to_dict() for target in potential.targets],
+        "outputs": potential.output_names,
+        "norm_outputs": [
+            f"{target.name}_uncertainty"
+            for target in potential.targets
+            if target.has_uncertainty
+        ],
         "cutoff": config.cutoff,
         "is_adaptive": config.is_adaptive,
         "reach_hops": config.reach_hops,
@@ -261,3 +274,34 @@ def evaluate_golden(
         "forces": fold_forces(gradients, edges.centers, edges.neighbors, n_atoms),
         "virial": fold_virial(gradients, vectors.detach()),
     }
+
+
+def load_exported(
+    path: Union[str, os.PathLike],
+) -> Tuple[Potential, Dict[str, Any]]:
+    """The model inside an exported file, in the dtype it was exported in.
+
+    Returns:
+        The model, ready to be trained further, and its provenance.
+
+    Raises:
+        ValueError: not a model file.
+        FileNotFoundError: there is no such file.
+    """
+    metadata = read_metadata(path)
+    load_ops()
+    scripted = torch.jit.load(str(path), map_location="cpu")
+    state = dict(scripted.weights) if hasattr(scripted, "weights") else _old(scripted)
+    radii = state["zbl.radii"].tolist() if "zbl.radii" in state else None
+    targets = [TargetSpec(**target) for target in metadata["targets"]]
+    config = PETConfig.from_dict(metadata["hypers"])
+    potential = Potential(config, metadata["atomic_numbers"], targets, radii)
+    potential.to_dtype(DTYPES[metadata["dtype"]])
+    potential.load_state_dict(state)
+    return potential.eval(), metadata["training"]
+
+
+def _old(scripted: torch.jit.ScriptModule) -> Dict[str, torch.Tensor]:
+    """Weights of a file of format 1, whose modules were the plain ones."""
+    prefix = "potential."
+    return {k.removeprefix(prefix): v for k, v in scripted.state_dict().items()}

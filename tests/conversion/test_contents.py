@@ -1,9 +1,11 @@
 """What a checkpoint may hold beside the network, and what is refused."""
 
+import dataclasses
+
 import pytest
 import torch
-from test_versions import OTHERS, check_same, make_model
-from upstream_files import aged, newest, save, serialized_map
+from test_versions import check_same, make_model
+from upstream_files import aged, newest, save, serialized_map, wrapped
 from variants import ATOMIC_NUMBERS, COVALENT_RADII, TINY, hypers, make_potential
 
 from petmad.cli import main
@@ -44,7 +46,7 @@ def test_direct_heads_with_their_scales(tmp_path):
             scale.fill_(torch.rand(1).item())
         if spec.kind in ("energy", "generic"):
             composition.copy_(torch.randn_like(composition))
-    converted, report = convert_dict(tmp_path, newest(model), keep=names[1:])
+    converted, report = convert_dict(tmp_path, newest(model))
     check_same(converted, model)
     assert converted.targets == model.targets
     assert report.found == report.sources == report.kept == names
@@ -52,7 +54,7 @@ def test_direct_heads_with_their_scales(tmp_path):
 
 @pytest.mark.parametrize("target", ["energy", "energy/pbe0"])
 def test_chosen_energy_becomes_the_energy(tmp_path, model, target):
-    converted, report = convert_dict(tmp_path, newest(model), target)
+    converted, report = convert_dict(tmp_path, newest(model), target, keep=[])
     assert converted.target_names == ["energy"]
     i = model.target_names.index(target)
     for name, tensor in converted.state_dict().items():
@@ -79,6 +81,18 @@ def test_plural_forces_become_singular(tmp_path, model):
     assert converted.target_names == ["energy", "non_conservative_force"]
     assert report.sources == ["energy", "non_conservative_forces"]
     assert "dropped:      energy/pbe0" in report.format()
+
+
+def test_all_that_can_be_evaluated_is_kept(tmp_path, model):
+    checkpoint = newest(model)
+    for part in ("weight", "bias"):
+        name = "backend.edge_last_layers.non_conservative_forces.0"
+        first = state_of(checkpoint)[f"{name}.non_conservative_forces___0.{part}"]
+        state_of(checkpoint)[f"{name}.non_conservative_forces___1.{part}"] = first
+    converted, report = convert_dict(tmp_path, checkpoint, "energy/pbe0")
+    assert converted.target_names == ["energy"]
+    assert "`energy` is left out, since energy/pbe0 takes its name" in report.format()
+    assert "`non_conservative_forces` is left out: it is neither" in report.format()
 
 
 def test_unknown_targets(tmp_path, model):
@@ -127,26 +141,77 @@ def test_lora_of_unknown_strength(tmp_path, model):
         convert_dict(tmp_path, checkpoint)
 
 
+def with_uncertainty(values: dict) -> Potential:
+    """A model whose energy has an uncertainty and an ensemble, in float32 exactly."""
+    model = make_model(values)
+    targets = [
+        dataclasses.replace(spec, has_uncertainty=spec.kind == "energy", n_members=n)
+        for spec, n in zip(model.targets, (3, 0, 0), strict=True)
+    ]
+    uncertain = Potential(model.config, ATOMIC_NUMBERS, targets, COVALENT_RADII)
+    uncertain.load_state_dict(model.state_dict(), strict=False)
+    for module in uncertain.uncertainties:
+        random = torch.randn(4 * len(module.cholesky), len(module.cholesky))
+        factor = torch.linalg.cholesky((random.T @ random).double())
+        module.cholesky.copy_(factor.float())
+        module.multiplier.fill_(1.25)
+        module.members.copy_(torch.randn(module.members.shape))
+    return uncertain
+
+
 @pytest.mark.parametrize("version", [1, 2, 3, 4])
 @pytest.mark.parametrize("inner", [10, 16])
 def test_wrapped_for_uncertainty(tmp_path, version, inner):
-    values = {
-        **TINY,
-        "adaptive_cutoff_method": "grid",
-        "cutoff_width_adaptive": TINY["cutoff_width"],
-    }
-    model = make_model(values)
-    state = {"covariance_energy_uncertainty": torch.eye(4)}
-    wrapper = {
-        "architecture_name": "llpr",
-        "state_dict" if version < 3 else "model_state_dict": state,
-        "wrapped_model_checkpoint": aged(model, inner),
-    }
-    if version > 1:
-        wrapper["model_ckpt_version"] = version
-    converted, report = convert_dict(tmp_path, wrapper, keep=OTHERS)
+    model = with_uncertainty(
+        {
+            **TINY,
+            "adaptive_cutoff_method": "grid",
+            "cutoff_width_adaptive": TINY["cutoff_width"],
+        }
+    )
+    converted, report = convert_dict(
+        tmp_path, wrapped(model, version, aged(model, inner))
+    )
+    if version < 4:  # factorized anew, from a covariance rounded to float32
+        for found, module in zip(
+            converted.uncertainties, model.uncertainties, strict=True
+        ):
+            torch.testing.assert_close(
+                found.cholesky, module.cholesky, rtol=1e-5, atol=1e-5
+            )
+            found.cholesky.copy_(module.cholesky)
     check_same(converted, model)
-    assert f"LLPR version {version}) is not carried over yet" in report.format()
+    assert (
+        f"LLPR version {version}: energy (3 members), energy/pbe0 (0 members)"
+        in report.format()
+    )
+
+
+def test_uncertainty_follows_the_chosen_energy(tmp_path):
+    model = with_uncertainty(TINY)
+    checkpoint = wrapped(model, 4, newest(model))
+    converted, _ = convert_dict(tmp_path, checkpoint, "energy/pbe0", keep=[])
+    (found,) = converted.uncertainties
+    assert found.target == "energy"
+    assert torch.equal(found.cholesky, model.uncertainties[1].cholesky)
+
+
+def test_damaged_uncertainty(tmp_path):
+    model = with_uncertainty(TINY)
+    checkpoint = wrapped(model, 3, newest(model))
+    del checkpoint["model_state_dict"]
+    with pytest.raises(ValueError, match=r"wrapper without weights .*is missing"):
+        convert_dict(tmp_path, checkpoint)
+    checkpoint = wrapped(model, 3, newest(model))
+    state = checkpoint["model_state_dict"]
+    state["covariance_energy_uncertainty"] *= float("nan")
+    with pytest.raises(ValueError, match=r"covariance .*no Cholesky factor"):
+        convert_dict(tmp_path, checkpoint)
+    checkpoint = wrapped(model, 4, newest(model))
+    state = checkpoint["model_state_dict"]
+    state["cholesky_energy_uncertainty"] = torch.eye(3)
+    with pytest.raises(ValueError, match=r"cholesky of shape \[3, 3\] instead of"):
+        convert_dict(tmp_path, checkpoint)
 
 
 def test_newer_wrapper_is_refused(tmp_path, model):

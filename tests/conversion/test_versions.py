@@ -16,7 +16,6 @@ OLD = {
     "adaptive_cutoff_method": "grid",
 }
 FAMILIES = {"classic": {**TINY, **CLASSIC, **OLD}, "large-scale": {**TINY, **OLD}}
-OTHERS = ["energy/pbe0", "non_conservative_force"]
 
 
 def make_model(values: dict, dtype: torch.dtype = torch.float32) -> Potential:
@@ -60,7 +59,7 @@ def check_same(converted: Potential, model: Potential) -> None:
 def test_every_version(tmp_path, family, version):
     model = make_model(FAMILIES[family])
     save(aged(model, version), tmp_path / "a.ckpt")
-    converted, report = convert(tmp_path / "a.ckpt", keep=OTHERS)
+    converted, report = convert(tmp_path / "a.ckpt")
     check_same(converted, model)
     assert report.version == version
     assert (
@@ -85,7 +84,7 @@ def test_hyperparameters_come_from_the_file(tmp_path, version):
     }
     model = make_model(values)
     save(aged(model, version), tmp_path / "a.ckpt")
-    converted, report = convert(tmp_path / "a.ckpt", keep=OTHERS)
+    converted, report = convert(tmp_path / "a.ckpt")
     check_same(converted, model)
     assert report.kind == "A (current)"
 
@@ -95,13 +94,13 @@ def test_hyperparameters_come_from_the_file(tmp_path, version):
 def test_other_architectures(tmp_path, variant, version):
     model = make_model(hypers(variant))
     save(aged(model, version), tmp_path / "a.ckpt")
-    check_same(convert(tmp_path / "a.ckpt", keep=OTHERS)[0], model)
+    check_same(convert(tmp_path / "a.ckpt")[0], model)
 
 
 def test_float64_stays(tmp_path):
     model = make_model(TINY, torch.float64)
     save(newest(model), tmp_path / "a.ckpt")
-    converted, report = convert(tmp_path / "a.ckpt", keep=OTHERS)
+    converted, report = convert(tmp_path / "a.ckpt")
     check_same(converted, model)
     assert report.dtype == "float64"
 
@@ -115,7 +114,7 @@ def test_best_weights_are_taken(tmp_path):
     }
     checkpoint["model_state_dict"] = last
     save(checkpoint, tmp_path / "a.ckpt")
-    check_same(convert(tmp_path / "a.ckpt", keep=OTHERS)[0], model)
+    check_same(convert(tmp_path / "a.ckpt")[0], model)
 
 
 def test_large_scale_takes_the_last_weights(tmp_path):
@@ -126,7 +125,7 @@ def test_large_scale_takes_the_last_weights(tmp_path):
         for k, v in checkpoint["model_state_dict"].items()
     }
     save(checkpoint, tmp_path / "a.ckpt")
-    check_same(convert(tmp_path / "a.ckpt", keep=OTHERS)[0], model)
+    check_same(convert(tmp_path / "a.ckpt")[0], model)
 
 
 def test_newer_version_is_refused(tmp_path):

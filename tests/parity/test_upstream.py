@@ -4,98 +4,37 @@ The goldens come from ``make_golden.py``; weights are made anew from their names
 """
 
 import functools
-import json
 import os
-import pathlib
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 import torch
+from goldens import (
+    as_upstream,
+    assert_close,
+    golden,
+    golden_model,
+    golden_structures,
+    meta,
+)
 from graphs import answer_graph, make_graph
 from resources import REPOSITORY
-from structures import Structure
-from upstream_names import named_parameters, set_seeded_weights
-from variants import ATOMIC_NUMBERS, COVALENT_RADII, TARGETS, VARIANTS, hypers
+from upstream_names import named_parameters
+from variants import VARIANTS, hypers
 
-from petmad.model import PETConfig, Potential, TargetSpec
 from petmad.model.folds import fold_forces
 
 
-GOLDEN = pathlib.Path(__file__).parents[1] / "data" / "golden"
-TOLERANCE = 1e-10
-"""Of the largest number of an output, or of 1 if that is more; rounding is 1e-13."""
 AUXILIARY = ("features", "last_layer_features/energy", "cutoff_stats")
 
 all_variants = pytest.mark.parametrize("variant", VARIANTS)
 
 
 @functools.cache
-def golden(variant: str) -> dict[str, np.ndarray]:
-    with np.load(GOLDEN / f"{variant}.npz", allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
-
-
-@functools.cache
-def meta(variant: str) -> dict:
-    return json.loads(str(golden(variant)["meta"]))
-
-
-@functools.cache
-def golden_model(variant: str) -> Potential:
-    """The variant with upstream's hypers, seeded weights, scales and compositions."""
-    numbers = golden(variant)
-    targets = TARGETS.get(variant, [TargetSpec()])
-    config = PETConfig.from_dict(meta(variant)["hypers"])
-    model = Potential(config, ATOMIC_NUMBERS, targets, COVALENT_RADII)
-    assert set_seeded_weights(model, variant) == meta(variant)["weights"]
-    with torch.no_grad():
-        for i, spec in enumerate(targets):
-            model.scales[i].copy_(torch.from_numpy(numbers[f"scales/{spec.name}"]))
-            if f"compositions/{spec.name}" in numbers:
-                values = torch.from_numpy(numbers[f"compositions/{spec.name}"])
-                model.compositions[i].copy_(values)
-    return model.double()
-
-
-@functools.cache
 def scripted_model(variant: str) -> torch.jit.ScriptModule:
     return torch.jit.script(golden_model(variant))
-
-
-def golden_structures(
-    variant: str,
-) -> dict[str, tuple[Structure, dict[str, np.ndarray]]]:
-    """Structures of a golden by name, each with upstream's outputs."""
-    found: dict[str, tuple[dict, dict]] = {}
-    for name, value in golden(variant).items():
-        if name.startswith("structure/"):
-            _, key, field = name.split("/", maxsplit=2)
-            fields, outputs = found.setdefault(key, ({}, {}))
-            if field.startswith("output/"):
-                outputs[field.removeprefix("output/")] = value
-            else:
-                fields[field] = value if value.ndim else int(value)
-    return {k: (Structure(**fields), outputs) for k, (fields, outputs) in found.items()}
-
-
-def assert_close(ours: np.ndarray, theirs: np.ndarray, what: str) -> None:
-    theirs = np.asarray(theirs).reshape(np.shape(ours))
-    scale = max(1.0, np.abs(theirs).max(initial=0.0))
-    np.testing.assert_allclose(
-        ours, theirs, rtol=0, atol=TOLERANCE * scale, err_msg=what
-    )
-
-
-def as_upstream(spec: TargetSpec, values: np.ndarray, volume: float) -> np.ndarray:
-    """Upstream's form of one target: summed unless per atom, a stress per volume."""
-    if spec.per_atom:
-        return values
-    total = values.sum(axis=0)
-    if spec.kind == "stress":
-        return total / volume if volume > 0 else np.zeros_like(total)
-    return total
 
 
 @all_variants
@@ -140,15 +79,23 @@ def test_features_and_other_targets(variant, form):
             assert_close(ours.outputs[name], theirs[name], f"{name} of {key}")
 
 
-def test_last_layer_features_are_all_that_uncertainty_needs():
-    model, numbers = golden_model("llpr"), golden("llpr")
+@pytest.mark.parametrize("form", ["eager", "scripted"])
+def test_uncertainty_and_ensemble(form):
+    """Per atom, and of whole structures by the sums of the atoms."""
+    model = golden_model("llpr") if form == "eager" else scripted_model("llpr")
+    names = ["energy_uncertainty", "energy_ensemble"]
     for key, (structure, theirs) in golden_structures("llpr").items():
-        name = "last_layer_features/energy"
-        ours = answer_graph(model, make_graph([structure], 5.0), [name])
-        whitened = np.linalg.solve(numbers["llpr/cholesky"], ours.outputs[name].T)
-        sigma = numbers["llpr/multiplier"] * np.linalg.norm(whitened, axis=0)
-        assert_close(sigma, theirs["energy_uncertainty"], key)
+        ours = answer_graph(model, make_graph([structure], 5.0), names).outputs
+        vectors, members = (ours[name] for name in names)
+        sigma = np.linalg.norm(vectors, axis=1)
         assert np.all(sigma > 0)
+        assert_close(sigma, theirs["energy_uncertainty"], f"atoms of {key}")
+        assert_close(members, theirs["energy_ensemble"], f"members, atoms of {key}")
+        total = np.linalg.norm(vectors.sum(axis=0))
+        assert_close(total, theirs["total/energy_uncertainty"], key)
+        assert_close(
+            members.sum(axis=0), theirs["total/energy_ensemble"], f"members of {key}"
+        )
 
 
 @all_variants

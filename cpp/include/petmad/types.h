@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "petmad/outputs.h"
+
 namespace petmad {
 
 /// A whole system with its cell. Views only: the caller keeps the arrays alive during the call.
@@ -56,6 +58,7 @@ struct Requests {
     bool forces = true;
     bool virial = true;
     bool atomic_virials = false;
+    std::vector<std::string> outputs; ///< further predictions, of ModelInfo::outputs
 };
 
 /// One evaluation. Forces on ghosts are the host program's to send home.
@@ -66,6 +69,7 @@ struct Results {
     std::array<double, 9> virial{};      ///< [3, 3] eV, -∂E/∂strain, symmetrised; this rank's edges
     std::vector<double> atomic_virials;  ///< [n_total, 3, 3] eV, half of each edge to either end
     std::vector<double> kept_edges;      ///< [n_owned] edges within the adaptive cutoff: the work
+    Outputs outputs;                     ///< those asked for, by name
 };
 
 /// Sizes and times of the last evaluation, and bytes moved.
@@ -97,7 +101,10 @@ struct ModelInfo {
     std::string dtype;                   ///< of the network: float32 or float64
     std::vector<int64_t> atomic_numbers; ///< Z of each species, ascending
     std::vector<std::string> targets;
-    double cutoff = 0.0; ///< Å
+    std::vector<std::string> outputs;      ///< what Requests::outputs may name
+    std::vector<std::string> norm_outputs; ///< those that are norms of sums
+    int64_t n_members = 0;                 ///< size of the ensemble around the energy
+    double cutoff = 0.0;                   ///< Å
     bool is_adaptive = false;
     int64_t reach_hops = 0;      ///< kept edges between an atom and what it feels
     double reach = 0.0;          ///< Å, upper bound of the receptive field

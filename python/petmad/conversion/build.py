@@ -6,6 +6,7 @@ import torch
 
 from petmad.model import PETConfig, Potential
 
+from . import llpr
 from .targets import find_head, make_spec, n_rows, read_compositions, read_scales
 
 
@@ -20,6 +21,7 @@ def build(
     targets: dict[str, dict[str, Any]],
     sources: list[str],
     state: dict[str, Any],
+    wrapper: llpr.Wrapper | None = None,
 ) -> Potential:
     """A model of ours with the weights of the file.
 
@@ -29,6 +31,7 @@ def build(
         targets: what the file tells of each of its targets.
         sources: the file's names of those to keep; the first becomes ``energy``.
         state: state dict of version 16, low-rank updates merged.
+        wrapper: the file's uncertainties, where it has them.
 
     Raises:
         ValueError: the weights do not fit, or a target cannot be represented.
@@ -44,6 +47,12 @@ def build(
         for name in sources
     ]
     specs[0].name, specs[0].unit = "energy", "eV"
+    for name, spec in zip(sources, specs, strict=True):
+        spec.has_uncertainty = wrapper is not None and llpr.has_uncertainty(
+            wrapper, name
+        )
+        if spec.has_uncertainty and spec.kind != "stress":  # not linear: per volume
+            spec.n_members = llpr.n_members(wrapper, name, spec.n_components)
     radii = _covalent_radii(state) if config.zbl else None
     potential = Potential(config, atomic_numbers, specs, radii)
     potential.to_dtype(network_dtype(state))
@@ -55,6 +64,8 @@ def build(
             state, name, atomic_numbers, spec.n_components
         )
     _load_all(potential, weights)
+    if wrapper is not None:
+        llpr.fill_uncertainties(potential, sources, wrapper)
     return potential.eval()
 
 
@@ -96,7 +107,7 @@ def _load_all(potential: Potential, weights: dict[str, torch.Tensor]) -> None:
     wanted = {
         name: tensor.shape
         for name, tensor in potential.state_dict().items()
-        if not name.startswith("zbl.")
+        if not name.startswith(("zbl.", "uncertainties."))
     }
     missing = sorted(set(wanted) - set(weights))
     unknown = sorted(set(weights) - set(wanted))

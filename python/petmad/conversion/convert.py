@@ -7,15 +7,15 @@ from typing import Any
 
 from petmad.model import PETConfig, Potential
 
+from . import llpr
 from .build import build, network_dtype
 from .lora import merge_lora
 from .report import Report, describe_kind
-from .targets import RENAMED, is_energy
+from .targets import RENAMED, has_one_block, is_energy
 from .unpickle import DatasetInfo, load
 from .upgrades import upgrade
 
 
-NEWEST_LLPR = 4
 REQUIRED = (
     "cutoff",
     "cutoff_width",
@@ -31,7 +31,7 @@ REQUIRED = (
 
 
 def convert(
-    path: str | Path, target: str | None = None, keep: Sequence[str] = ()
+    path: str | Path, target: str | None = None, keep: Sequence[str] | None = None
 ) -> tuple[Potential, Report]:
     """Read an upstream checkpoint of any version.
 
@@ -39,7 +39,8 @@ def convert(
         path: ``.ckpt`` file of metatrain: PET, or PET wrapped for uncertainty (LLPR).
         target: the energy that becomes the target ``energy``, e.g. ``energy/pbe0``;
             default: ``energy``, or the only one there is.
-        keep: further targets to keep, under their own names.
+        keep: further targets to keep, under their own names; default: all that petmad
+            evaluates.
 
     Returns:
         The model in the dtype of the file, with scales and compositions in float64, and
@@ -49,7 +50,8 @@ def convert(
         ValueError: the file is not such a checkpoint, holds something that petmad does
             not evaluate, or has no such target.
     """
-    checkpoint, notes = _unwrap(load(path), path)
+    checkpoint, wrapper = _unwrap(load(path), path)
+    notes = []
     version = upgrade(checkpoint)
     data = checkpoint["model_data"]
     config, unknown = _read_config(data["model_hypers"])
@@ -58,14 +60,19 @@ def convert(
     info = _dataset_info(data)
     targets = {name: entry.state for name, entry in info["targets"].items()}
     energy = _choose_energy(target, targets)
-    sources = _sources(energy, keep, targets)
-
     state = dict(_best_state(checkpoint))
     finetune = state.pop("finetune_config", None)
+    if keep is None:
+        keep, left_out = _all_others(energy, targets, state)
+        notes += left_out
+    sources = _sources(energy, keep, targets)
+
     state, n_merged = merge_lora(state, finetune)
     if n_merged:
         notes.append(f"low-rank updates of {n_merged} matrices were merged into them")
-    potential = build(config, sorted(info["_atomic_types"]), targets, sources, state)
+    potential = build(
+        config, sorted(info["_atomic_types"]), targets, sources, state, wrapper
+    )
     report = Report(
         version=version,
         kind=describe_kind(config),
@@ -77,6 +84,7 @@ def convert(
         found=list(targets),
         sources=sources,
         kept=potential.target_names,
+        uncertainty=_describe_uncertainty(potential, wrapper),
         notes=notes,
         upstream_metadata=_metadata(checkpoint),
     )
@@ -85,21 +93,12 @@ def convert(
 
 def _unwrap(
     checkpoint: dict[str, Any], path: str | Path
-) -> tuple[dict[str, Any], list[str]]:
-    """The PET checkpoint itself, and what is left behind."""
-    notes = []
+) -> tuple[dict[str, Any], llpr.Wrapper | None]:
+    """The PET checkpoint itself, and the uncertainties around it."""
+    wrapper = None
     name = checkpoint.get("architecture_name")
     if name == "llpr":
-        version = checkpoint.get("model_ckpt_version") or 1
-        if version > NEWEST_LLPR:
-            raise ValueError(
-                f"{path} has version {version} of the uncertainty wrapper (LLPR); "
-                f"petmad reads versions 1 to {NEWEST_LLPR}: upgrade petmad"
-            )
-        notes.append(
-            f"uncertainty (LLPR version {version}) is not carried over yet: the "
-            "wrapped model is converted alone"
-        )
+        wrapper = llpr.open_wrapper(checkpoint, path)
         checkpoint = checkpoint["wrapped_model_checkpoint"]
         name = checkpoint.get("architecture_name")
     if name != "pet":
@@ -114,7 +113,21 @@ def _unwrap(
             f"{path} has no {' and no '.join(missing)}; take the file as its training "
             "wrote it"
         )
-    return checkpoint, notes
+    return checkpoint, wrapper
+
+
+def _describe_uncertainty(potential: Potential, wrapper: llpr.Wrapper | None) -> str:
+    if wrapper is None:
+        return "none"
+    sizes = [f"{s.name} ({s.n_members} members)" for s in potential.targets]
+    covered = [
+        size
+        for size, spec in zip(sizes, potential.targets, strict=True)
+        if spec.has_uncertainty
+    ]
+    return (
+        f"LLPR version {wrapper.version}: {', '.join(covered) or 'of no kept target'}"
+    )
 
 
 def _read_config(hypers: dict[str, Any]) -> tuple[PETConfig, list[str]]:
@@ -170,6 +183,23 @@ def _choose_energy(wanted: str | None, targets: dict[str, dict[str, Any]]) -> st
             f"target {wanted!r} is in {unit!r}; petmad reads energies in eV"
         )
     return wanted
+
+
+def _all_others(
+    energy: str, targets: dict[str, Any], state: dict[str, Any]
+) -> tuple[list[str], list[str]]:
+    """Targets beside the energy that can be kept, and notes about the others."""
+    kept, notes = [], []
+    for name in targets:
+        if name == energy:
+            continue
+        if name == "energy":
+            notes.append(f"`energy` is left out, since {energy} takes its name")
+        elif not has_one_block(state, name, list(targets)):
+            notes.append(f"`{name}` is left out: it is neither scalar nor Cartesian")
+        else:
+            kept.append(name)
+    return kept, notes
 
 
 def _sources(energy: str, keep: Sequence[str], targets: dict[str, Any]) -> list[str]:

@@ -26,6 +26,7 @@ class Report:
     kept: list[str]
     """the same, under the new model's names"""
     notes: list[str]
+    uncertainty: str = "none"
     upstream_metadata: str = ""
     """JSON text: name, authors, references"""
 
@@ -65,6 +66,7 @@ class Report:
             f"energy:       {self.sources[0]}",
             f"kept:         {', '.join(self.kept)}",
             f"dropped:      {', '.join(dropped) or 'none'}",
+            f"uncertainty:  {self.uncertainty}",
             f"versions:     {' > '.join(passed)}",
         ]
         return "\n".join(lines + [f"note:         {note}" for note in self.notes])

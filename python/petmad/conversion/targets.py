@@ -45,19 +45,34 @@ def find_head(key: str, targets: list[str]) -> Head | None:
     return Head(target, found[1], found[2] == "last_layers", rest)
 
 
+def _blocks(
+    state: dict[str, torch.Tensor], target: str, targets: list[str]
+) -> dict[str, int]:
+    """Blocks of a target's last layers, and the numbers per atom that each predicts."""
+    rows = {}
+    for key, value in state.items():
+        head = find_head(key.removeprefix("backend."), targets)
+        if head is not None and head.target == target and head.is_last:
+            found = BLOCK.fullmatch(head.rest)
+            if found is not None and found[3] == "bias":
+                rows[found[2]] = value.shape[0]
+    return rows
+
+
+def has_one_block(
+    state: dict[str, torch.Tensor], target: str, targets: list[str]
+) -> bool:
+    """Whether a target is scalar or Cartesian, as all that petmad reads."""
+    return len(_blocks(state, target, targets)) == 1
+
+
 def n_rows(state: dict[str, torch.Tensor], target: str, targets: list[str]) -> int:
     """Numbers per atom that a target's last layers predict.
 
     Raises:
         ValueError: it has several blocks (spherical or of an atomic basis), or none.
     """
-    rows = {}
-    for key, value in state.items():
-        head = find_head(key, targets)
-        if head is not None and head.target == target and head.is_last:
-            found = BLOCK.fullmatch(head.rest)
-            if found is not None and found[3] == "bias":
-                rows[found[2]] = value.shape[0]
+    rows = _blocks(state, target, targets)
     if len(rows) != 1:
         raise ValueError(
             f"target {target!r} has {len(rows)} blocks of last layers "

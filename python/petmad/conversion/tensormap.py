@@ -1,4 +1,4 @@
-"""Serialized maps of metatensor, read with zipfile and numpy alone.
+"""Serialized maps of metatensor, read and written with zipfile and numpy alone.
 
 Such a map is an uncompressed zip of ``keys.npy`` and, for every key,
 ``blocks/K/{values,samples,properties}.npy`` and ``blocks/K/components/C.npy``; labels
@@ -71,3 +71,41 @@ def only_block(buffer: torch.Tensor, owner: str) -> Block:
             "targets, which have one"
         )
     return blocks[0]
+
+
+def write_map(
+    values: np.ndarray,
+    samples: tuple[tuple[str, ...], np.ndarray],
+    components: list[str],
+    property_name: str,
+) -> torch.Tensor:
+    """The bytes [n] uint8 of a serialized map with one block, as upstream reads it.
+
+    Args:
+        values: [n_samples, components..., n_properties].
+        samples: names, and rows [n_samples, n_names] int.
+        components: name of each axis between.
+        property_name: name of the last axis.
+    """
+    axes = {f"components/{k}": name for k, name in enumerate(components)}
+    axes["properties"] = property_name
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        _write_array(archive, "keys", _labels(("_",), np.zeros((1, 1))))
+        _write_array(archive, "blocks/0/values", np.asarray(values, dtype=np.float64))
+        _write_array(archive, "blocks/0/samples", _labels(*samples))
+        for (axis, name), size in zip(axes.items(), values.shape[1:], strict=True):
+            counted = np.arange(size).reshape(-1, 1)
+            _write_array(archive, f"blocks/0/{axis}", _labels((name,), counted))
+    return torch.frombuffer(bytearray(content.getvalue()), dtype=torch.uint8)
+
+
+def _labels(names: tuple[str, ...], rows: np.ndarray) -> np.ndarray:
+    """A structured int32 array with one field per name."""
+    kind = [(name, "<i4") for name in names]
+    return np.array([tuple(row) for row in rows], dtype=kind)
+
+
+def _write_array(archive: zipfile.ZipFile, name: str, array: np.ndarray) -> None:
+    with archive.open(f"{name}.npy", "w") as file:
+        np.save(file, array)

@@ -19,7 +19,11 @@ import torch
 class Record:
     """Stands in for a class of upstream: keeps the pickled state, does nothing."""
 
-    state: Any = None
+    def __init__(self, state: Any = None) -> None:
+        self.state = state
+
+    def __getstate__(self) -> Any:
+        return self.state
 
     def __setstate__(self, state: Any) -> None:
         self.state = state

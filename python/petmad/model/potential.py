@@ -14,7 +14,18 @@ from .config import PETConfig
 from .graph import EdgeGraph
 from .pet import PET
 from .readout import Readout, TargetSpec
+from .uncertainty import Uncertainty
 from .zbl import ZBL
+
+
+def _output_names(specs: List[TargetSpec]) -> List[str]:
+    """All that a model of these targets can be asked for."""
+    names = [spec.name for spec in specs]
+    names += ["features", "cutoff_stats"]
+    names += [f"last_layer_features/{spec.name}" for spec in specs]
+    names += [f"{spec.name}_uncertainty" for spec in specs if spec.has_uncertainty]
+    names += [f"{spec.name}_ensemble" for spec in specs if spec.n_members > 0]
+    return names
 
 
 class Potential(nn.Module):
@@ -70,8 +81,12 @@ class Potential(nn.Module):
             )
             for spec in specs
         )
+        self.uncertainties = nn.ModuleList(
+            Uncertainty(config, spec) for spec in specs if spec.has_uncertainty
+        )
         self.is_energy: List[bool] = [spec.kind == "energy" for spec in specs]
         self.is_stress: List[bool] = [spec.kind == "stress" for spec in specs]
+        self.output_names: List[str] = _output_names(specs)
         if config.zbl:
             if covalent_radii is None:
                 raise ValueError("`zbl` needs `covalent_radii`, one per species [Å]")
@@ -113,7 +128,10 @@ class Potential(nn.Module):
             graph: atoms and edges.
             outputs: names of targets; also ``features`` [n_owned, R·(d_node + d_pet)],
                 ``last_layer_features/<target>`` [n_owned, 2·R·d_head] and
-                ``cutoff_stats`` [n_owned, 2] (own cutoff in Å, kept neighbors); of the
+                ``cutoff_stats`` [n_owned, 2] (own cutoff in Å, kept neighbors). For
+                targets that have them: ``<target>_uncertainty`` [n_owned, 2·R·d_head],
+                vectors whose norm it is (see :class:`Uncertainty`), and
+                ``<target>_ensemble`` [n_owned, n_members · n_components]. Of the
                 evaluation itself ``rings`` and ``layer_sizes``, see
                 :class:`petmad.model.pet.Features`.
             raw: leave out scale, composition and ZBL, as the training loss wants it.
@@ -129,31 +147,38 @@ class Potential(nn.Module):
         features = self.network(graph)
         n_owned = graph.structures.shape[0]
         results: Dict[str, torch.Tensor] = {}
-        for i, readout in enumerate(self.readouts):
+        predictions: Dict[str, torch.Tensor] = {}
+        last_layers: Dict[str, torch.Tensor] = {}
+        for i, (readout, scale, composition) in enumerate(
+            zip(self.readouts, self.scales, self.compositions)
+        ):
             name = self.target_names[i]
-            last_name = "last_layer_features/" + name
-            if name in outputs or last_name in outputs:
-                prediction, last = readout(features)
+            if self.is_needed(name, outputs):
+                prediction, last_layers[name] = readout(features)
                 if self.is_stress[i]:
                     square = prediction.reshape(n_owned, 3, 3)
                     square = 0.5 * (square + square.transpose(1, 2))
                     prediction = square.reshape(n_owned, 9)
-                if last_name in outputs:
-                    results[last_name] = last
-                if name in outputs:
-                    results[name] = prediction
-        if not raw:
-            species = graph.species[:n_owned]
-            for i, (scale, composition) in enumerate(
-                zip(self.scales, self.compositions)
-            ):
-                name = self.target_names[i]
-                if name in results:
-                    value = results[name].to(torch.float64)
-                    value = value * scale[species] + composition[species]
+                if not raw:
+                    species = graph.species[:n_owned]
+                    prediction = prediction.to(torch.float64)
+                    prediction = prediction * scale[species] + composition[species]
                     if self.zbl is not None and self.is_energy[i]:
-                        value = value + self.zbl(graph)[:, None]
-                    results[name] = value
+                        prediction = prediction + self.zbl(graph)[:, None]
+                predictions[name] = prediction
+        for uncertainty in self.uncertainties:
+            name = uncertainty.target
+            if name + "_uncertainty" in outputs:
+                results[name + "_uncertainty"] = uncertainty.vectors(last_layers[name])
+            if name + "_ensemble" in outputs and uncertainty.n_members > 0:
+                results[name + "_ensemble"] = uncertainty.ensemble(
+                    last_layers[name], predictions[name]
+                )
+        for name, prediction in predictions.items():
+            if name in outputs:
+                results[name] = prediction
+            if "last_layer_features/" + name in outputs:
+                results["last_layer_features/" + name] = last_layers[name]
         if "features" in outputs:
             results["features"] = self.pooled_features(
                 features.nodes, features.edges, features.weights, features.kept_centers
@@ -170,11 +195,18 @@ class Potential(nn.Module):
         for name in outputs:
             if name not in results:
                 raise ValueError(
-                    f"unknown output '{name}'; this model has {self.target_names}, "
-                    "'features', 'last_layer_features/<target>', 'cutoff_stats', "
-                    "'rings' and 'layer_sizes'"
+                    f"unknown output '{name}'; this model has {self.output_names}"
                 )
         return results
+
+    def is_needed(self, target: str, outputs: List[str]) -> bool:
+        """Whether any of the outputs comes from the readout of this target."""
+        return (
+            target in outputs
+            or "last_layer_features/" + target in outputs
+            or target + "_uncertainty" in outputs
+            or target + "_ensemble" in outputs
+        )
 
     def pooled_features(
         self,

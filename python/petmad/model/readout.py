@@ -24,6 +24,8 @@ class TargetSpec:
         n_components: numbers per atom: 1, 3, 9, or any for generic.
         per_atom: whether the target belongs to atoms rather than to the structure.
         unit: of the predicted number.
+        has_uncertainty: whether the model can tell the uncertainty of this target.
+        n_members: size of the ensemble around it; needs ``has_uncertainty``.
     """
 
     name: str = "energy"
@@ -31,12 +33,19 @@ class TargetSpec:
     n_components: int = 1
     per_atom: bool = False
     unit: str = "eV"
+    has_uncertainty: bool = False
+    n_members: int = 0
 
     def __post_init__(self) -> None:
         if self.kind not in TARGET_KINDS:
             raise ValueError(
                 f"`kind` of target {self.name!r} must be one of "
                 f"{', '.join(TARGET_KINDS)}, got {self.kind!r}"
+            )
+        if self.n_members < 0 or (self.n_members > 0 and not self.has_uncertainty):
+            raise ValueError(
+                f"`n_members` of target {self.name!r} must be 0, or positive with "
+                f"`has_uncertainty`, got {self.n_members}"
             )
 
     def to_dict(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from ase.data import covalent_radii
 
+from petmad.export import load_exported
 from petmad.model import PETConfig, Potential, TargetSpec
 
 
@@ -103,3 +104,18 @@ def load_potential(path: str | Path) -> tuple[Potential, dict[str, Any]]:
     potential = make_potential(config, ours["atomic_numbers"], targets, ours["dtype"])
     potential.load_state_dict(ours["state_dict"])
     return potential.eval(), ours["provenance"]
+
+
+def load_any(path: str | Path) -> tuple[Potential, dict[str, Any]]:
+    """The model of a checkpoint (``.ckpt``) or of an exported file (any other name).
+
+    Returns:
+        The model in its own dtype, and its provenance.
+
+    Raises:
+        ValueError: the file is neither.
+        FileNotFoundError: there is no such file.
+    """
+    if Path(path).suffix == ".ckpt":
+        return load_potential(path)
+    return load_exported(path)

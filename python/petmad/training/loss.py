@@ -95,8 +95,9 @@ def scaled_targets(potential: Potential, batch: Batch) -> Labels:
 def _zbl(potential: Potential, graph: EdgeGraph) -> Labels:
     vectors = graph.edge_vectors.detach().requires_grad_(True)
     graph = graph._replace(edge_vectors=vectors)
-    energies = _sum_by_structure(potential.zbl(graph), graph)
-    (gradients,) = torch.autograd.grad(energies.sum(), vectors)
+    with torch.enable_grad():  # validation turns it off
+        energies = _sum_by_structure(potential.zbl(graph), graph)
+        (gradients,) = torch.autograd.grad(energies.sum(), vectors)
     return fold(
         energies.detach(), gradients, graph._replace(edge_vectors=vectors.detach())
     )

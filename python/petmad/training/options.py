@@ -69,6 +69,10 @@ class LossOptions(_Section):
 class TrainingOptions(_Section):
     """How the model is trained."""
 
+    start_from: str | None = None
+    """Model to start from: a checkpoint of petmad or an exported file, converted ones
+    included. Its hyperparameters, elements, weights, composition and scale are taken;
+    leave the ``model`` section out. 1e-5 is a usual ``learning_rate`` then."""
     epochs: int = pydantic.Field(1000, ge=1)
     """Passes over the training structures."""
     batch_size: int = pydantic.Field(16, ge=1)

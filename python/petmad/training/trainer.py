@@ -26,6 +26,7 @@ from .loaders import train_loader, valid_loader
 from .module import TrainingModule
 from .options import Options, TrainingOptions
 from .splits import Splits, as_list, load_splits
+from .start import complete, load_start
 
 
 LOG = logging.getLogger(__name__)
@@ -49,9 +50,11 @@ def train(options: Options, resume: str | Path | None = None) -> Path:
     training = options.training
     if training.threads is not None:
         torch.set_num_threads(training.threads)
+    start = load_start(options)
+    options = complete(options, start)
     splits = load_splits(options)
     n_steps = steps_per_epoch(len(splits.train), training.batch_size, training.devices)
-    potential = make_initial(splits, options)
+    potential = start or make_initial(splits, options)
     folder = Path(options.output)
     if resume is not None:
         check_resumable(resume, potential, options)
@@ -167,8 +170,9 @@ def check_resumable(path: str | Path, potential: Potential, options: Options) ->
 
 
 def provenance(options: Options) -> dict[str, Any]:
-    """Versions, options, and the data files with their SHA-256."""
+    """Versions, options, and the files that were read with their SHA-256."""
     files = as_list(options.data.train) + as_list(options.data.valid)
+    files += as_list(options.training.start_from)
     now = datetime.datetime.now(datetime.timezone.utc)
     return {
         "petmad_version": petmad.__version__,

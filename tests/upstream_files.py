@@ -326,3 +326,34 @@ def aged(model: Potential, version: int) -> dict:
     if version > 1:
         checkpoint["model_ckpt_version"] = version
     return checkpoint
+
+
+def wrapped(model: Potential, version: int, inner: dict) -> dict:
+    """A checkpoint of the uncertainty wrapper, in the layout of its version."""
+    state = {}
+    for module in model.uncertainties:
+        name = (
+            "energy_uncertainty"
+            if module.target == "energy"
+            else f"mtt::aux::{module.target}_uncertainty"
+        )
+        covariance = module.cholesky @ module.cholesky.T
+        state[f"covariance_{name}"] = covariance.float()
+        if version == 4:
+            state[f"cholesky_{name}"] = module.cholesky.float()
+        else:
+            state[f"inv_covariance_{name}"] = torch.linalg.inv(covariance).float()
+        state[f"multiplier_{name}"] = module.multiplier.float().reshape(1)
+        members = module.members.float()
+        if module.n_members > 0 and version >= 3:
+            state[f"llpr_ensemble_layers.{module.target}.weight"] = members
+        elif module.n_members > 0:
+            state[f"{module.target}_ensemble_weights"] = members.T.contiguous()
+    wrapper = {
+        "architecture_name": "llpr",
+        "state_dict" if version < 3 else "model_state_dict": state,
+        "wrapped_model_checkpoint": inner,
+    }
+    if version > 1:
+        wrapper["model_ckpt_version"] = version
+    return wrapper
