@@ -247,7 +247,6 @@ Prediction Model::evaluate(
         for (const std::string& name : names) {
             prediction.outputs[name] = impl_->read(outputs.at(name).toTensor(), name);
         }
-        }
         if (want_gradients) {
             prediction.gradients = doubles(torch::autograd::grad({energies.sum()}, {vectors})[0]);
         }

@@ -136,9 +136,10 @@ def engines(request, tmp_path_factory):
 
 
 def assert_same(found, wanted):
-    for key, value in wanted.items():
+    for key, value in found.items():
+        scale = np.abs(wanted[key]).max()
         np.testing.assert_allclose(
-            found[key], value, rtol=0, atol=TOLERANCE * np.abs(value).max(), err_msg=key
+            value, wanted[key], rtol=0, atol=TOLERANCE * scale, err_msg=key
         )
 
 
