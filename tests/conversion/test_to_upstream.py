@@ -56,6 +56,9 @@ def test_round_trip_in_float32_through_an_exported_file(tmp_path, values):
     check_same(convert(theirs)[0], model)
 
 
+STRESS = "non_conservative_stress"
+
+
 @pytest.mark.parametrize(
     ("shape", "names", "components", "prop", "length"),
     [
