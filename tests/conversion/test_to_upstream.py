@@ -15,6 +15,7 @@ from variants import TINY, VARIANTS
 
 from petmad.cli import main
 from petmad.conversion.convert import convert
+from petmad.conversion.tensormap import read_map, write_map
 from petmad.export import export_model
 from petmad.training.checkpoint import load_any, save
 
@@ -53,6 +54,38 @@ def test_round_trip_in_float32_through_an_exported_file(tmp_path, values):
     command = ["convert", "--to", "metatrain", str(exported), "-o", str(theirs)]
     assert main(command) == 0
     check_same(convert(theirs)[0], model)
+
+
+STRESS = "non_conservative_stress"
+
+
+@pytest.mark.parametrize(
+    ("shape", "names", "components", "prop", "length"),
+    [
+        ((4, 1), ("center_type",), [], "energy", 1114),
+        ((4, 5), ("center_type",), [], "dos", 1258),
+        ((1, 1), ("atomic_type",), [], "energy", 1078),
+        ((4, 1), ("atomic_type",), [], "non_conservative_force", 1114),
+        ((0, 1), ("system",), [], "energy", 1066),
+        ((0, 3, 1), ("system", "atom"), ["xyz"], "non_conservative_force", 1352),
+        (
+            (0, 3, 3, 1),
+            ("system",),
+            ["xyz_1", "xyz_2"],
+            "non_conservative_stress",
+            1638,
+        ),
+    ],
+)
+def test_maps_are_as_long_as_upstreams(shape, names, components, prop, length):
+    """Upstream loads a buffer into one of its own, of metatensor's length."""
+    rows = np.zeros((shape[0], len(names)))
+    values = np.random.default_rng(0).normal(size=shape)
+    written = write_map(values, (names, rows), components, prop)
+    assert len(written) == length
+    (block,) = read_map(written)
+    assert block.sample_names == names
+    np.testing.assert_array_equal(block.values, values)
 
 
 def test_what_has_no_place_upstream(tmp_path, capsys):

@@ -107,5 +107,6 @@ def _labels(names: tuple[str, ...], rows: np.ndarray) -> np.ndarray:
 
 
 def _write_array(archive: zipfile.ZipFile, name: str, array: np.ndarray) -> None:
-    with archive.open(f"{name}.npy", "w") as file:
+    # Upstream compares lengths when it loads a buffer, and writes zip64 entries.
+    with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
         np.save(file, array)
