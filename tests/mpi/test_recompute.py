@@ -73,13 +73,13 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize("mode", ["exchange", "recompute halo 12.0"])
+@pytest.mark.parametrize("mode", ["exchange", "recompute"])
 def test_boxes_and_atoms_that_change(models, tmp_path, mode):
     """One job of all: grids, tiles, replicas, atoms that come and go, two ranks."""
     script = []
     for name, (make_box, before, after) in CHANGES.items():
         box = make_box()
-        if "recompute" in mode and name == "tiled":
+        if mode == "recompute" and name == "tiled":
             box = water((6, 5, 5))  # LAMMPS: no deeper ghosts than the box
         write_data(tmp_path / f"{name}.data", box)
         options = f"check no mode {mode}"
@@ -155,7 +155,7 @@ def test_lists_that_come_too_late_are_noticed(models, tmp_path, mode):
     script += "velocity all set 20 0 0\nneigh_modify every 1000 delay 1000 check no\n"
     script += "timestep 0.001\nfix move all nve\nrun 100\n"
     message = error_of(script, tmp_path)
-    assert re.search(r"atom \d+ has moved 0\.3\d* Å since the edge list was", message)
+    assert re.search(r"atom \d+ has moved 0\.[34]\d* Å since the edge list was", message)
     assert "neigh_modify every 1 delay 0 check yes" in message
 
 
