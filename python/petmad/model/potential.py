@@ -13,8 +13,22 @@ from torch import nn
 from .config import PETConfig
 from .graph import EdgeGraph
 from .pet import PET
-from .readout import Readout, TargetSpec
+from .readout import TargetSpec
+from .tensor_readout import make_readout
 from .zbl import ZBL
+
+
+class Entries(nn.Module):
+    """Turns the components of a tensor's blocks into Cartesian entries."""
+
+    def __init__(self, spec: TargetSpec) -> None:
+        super().__init__()
+        self.is_identity = spec.kind == "spherical" or not spec.blocks
+        self.register_buffer("rows", spec.rows(), persistent=False)
+
+    def forward(self, components: torch.Tensor) -> torch.Tensor:
+        """[n_atoms, n_components] float64 in, [n_atoms, n_entries] out."""
+        return components if self.is_identity else components @ self.rows
 
 
 class Potential(nn.Module):
@@ -54,8 +68,9 @@ class Potential(nn.Module):
         self.network = PET(config, n_species)
         self.target_names: List[str] = names
         self.readouts = nn.ModuleList(
-            Readout(config, spec.n_components) for spec in specs
+            make_readout(config, spec, n_species) for spec in specs
         )
+        self.entries = nn.ModuleList(Entries(spec) for spec in specs)
         self.scales = nn.ParameterList(
             nn.Parameter(
                 torch.ones(n_species, spec.n_components, dtype=torch.float64),
@@ -119,7 +134,8 @@ class Potential(nn.Module):
         Returns:
             For each target [n_owned, n_components], float64 unless ``raw``. A stress
             target is per atom, symmetrised and times the volume [eV]: divide its sum by
-            the volume.
+            the volume. A tensor is given by its Cartesian entries, 3 or 9 (row by row),
+            unless it is spherical or ``raw`` is asked for: then by its components.
 
         Raises:
             ValueError: an output is unknown; the message lists the known ones.
@@ -131,7 +147,7 @@ class Potential(nn.Module):
             name = self.target_names[i]
             last_name = "last_layer_features/" + name
             if name in outputs or last_name in outputs:
-                prediction, last = readout(features)
+                prediction, last = readout(features, graph)
                 if self.is_stress[i]:
                     square = prediction.reshape(n_owned, 3, 3)
                     square = 0.5 * (square + square.transpose(1, 2))
@@ -142,8 +158,8 @@ class Potential(nn.Module):
                     results[name] = prediction
         if not raw:
             species = graph.species[:n_owned]
-            for i, (scale, composition) in enumerate(
-                zip(self.scales, self.compositions)
+            for i, (scale, composition, entries) in enumerate(
+                zip(self.scales, self.compositions, self.entries)
             ):
                 name = self.target_names[i]
                 if name in results:
@@ -151,7 +167,7 @@ class Potential(nn.Module):
                     value = value * scale[species] + composition[species]
                     if self.zbl is not None and self.is_energy[i]:
                         value = value + self.zbl(graph)[:, None]
-                    results[name] = value
+                    results[name] = entries(value)
         if "features" in outputs:
             results["features"] = self.pooled_features(
                 features.nodes, features.edges, features.weights, features.kept_centers
