@@ -8,6 +8,7 @@ symmetric traceless tensors with components μ = -λ … λ, so λ = 1 is (y, z,
 inverse of every change of basis is its transpose. Nothing here is learned.
 """
 
+import functools
 import math
 from typing import List, Tuple
 
@@ -34,6 +35,7 @@ def _norm(order: int, m: int) -> float:
     return size * (math.sqrt(2.0) if m else 1.0)
 
 
+@functools.lru_cache
 def ladder(order: int) -> torch.Tensor:
     """Coupling of order λ - 1 with a vector to order λ ≥ 1.
 
@@ -42,7 +44,7 @@ def ladder(order: int) -> torch.Tensor:
     (λ + m)!, ∂_z Q_λm = Q_(λ-1)m and (∂_x ± i ∂_y) Q_λm = ∓Q_(λ-1)(m±1).
 
     Returns:
-        C [2λ + 1, 2λ - 1, 3 (xyz)] float64, with orthonormal rows.
+        C [2λ + 1, 2λ - 1, 3 (xyz)] float64, with orthonormal rows; shared, constant.
     """
     matrix = torch.zeros(2 * order + 1, 2 * order - 1, 3, dtype=torch.float64)
 
