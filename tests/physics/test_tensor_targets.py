@@ -13,7 +13,8 @@ from structures import Structure, ethanol, random_structure, slab, triclinic
 from variants import ATOMIC_NUMBERS, TINY, VARIANTS
 
 from petmad.model import PETConfig, Potential, TargetSpec
-from petmad.model.tensors import wigner
+from petmad.model.derivatives import position_derivatives
+from petmad.model.spherical import wigner
 
 
 READOUTS = ["edge", "node", "exact", "direct"]
@@ -165,6 +166,26 @@ def test_derivatives(readout):
             return float(total(tensors(model, structure.changed(positions=moved))))
 
         assert_derivative(value, expected, abs(expected), 1e-6, readout)
+
+
+@pytest.mark.parametrize(("kind", "n"), [("vector", 3), ("symmetric", 9)])
+def test_born_charges_and_raman_tensors(kind, n):
+    """Against finite differences, atom by atom; and the sum over atoms is zero."""
+    model, structure = make_model(specs=[TargetSpec("t", kind)]), slab()
+    graph = make_graph([structure], model.config.cutoff)
+    found = position_derivatives(model, graph, "t")
+    assert found.shape == (n, len(structure), 3)
+    assert float(found.sum(1).abs().max()) < 1e-12 * float(found.abs().max())
+    for entry, atom, axis in [(0, 0, 0), (1, 2, 1), (n - 1, 3, 2)]:
+
+        def value(step, entry=entry, atom=atom, axis=axis):
+            moved = structure.positions.copy()
+            moved[atom, axis] += step
+            total = tensors(model, structure.changed(positions=moved))["t"].sum(0)
+            return float(total[entry])
+
+        expected = float(found[entry, atom, axis])
+        assert_derivative(value, expected, abs(expected), 1e-6, f"{kind} {entry}")
 
 
 def carbon_dioxide():

@@ -9,14 +9,12 @@ from structures import ethanol
 from variants import ATOMIC_NUMBERS, TINY
 
 from petmad.model import PETConfig, Potential, TargetSpec
+from petmad.model.spherical import CARTESIAN_BLOCKS, cartesian_rows, wigner
 from petmad.model.tensors import (
-    CARTESIAN_BLOCKS,
     CoupledBasis,
     MaximalCoupling,
-    cartesian_rows,
     column_choices,
     ladder,
-    wigner,
 )
 
 

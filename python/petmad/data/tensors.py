@@ -12,7 +12,7 @@ import torch
 from ase.stress import voigt_6_to_full_3x3_stress
 
 from petmad.model import TargetSpec
-from petmad.model.tensors import wigner
+from petmad.model.spherical import wigner
 
 
 ASYMMETRY = 1e-3

@@ -9,7 +9,8 @@ from torch import nn
 from .config import PETConfig
 from .graph import EdgeGraph
 from .pet import Features
-from .tensors import CARTESIAN_BLOCKS, Block, cartesian_rows
+from .spherical import CARTESIAN_BLOCKS, cartesian_rows
+from .tensors import Block
 
 
 TARGET_KINDS = (

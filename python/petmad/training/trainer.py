@@ -104,6 +104,8 @@ def make_initial(splits: Splits, options: Options) -> Potential:
     sharpen(potential, training.embedding_gain)
     if energy:
         fit_baseline(potential, splits.train, training)
+    elif all(target.spec.readout == "exact" for target in targets):
+        potential.network.requires_grad_(False)  # nothing reads its features
     fit_tensor_baseline(potential, splits.train, targets)
     return potential
 
