@@ -8,6 +8,8 @@ from graphs import make_graph
 from structures import ethanol
 from variants import ATOMIC_NUMBERS, TINY
 
+from petmad._engine import Engine
+from petmad.export import export_model
 from petmad.model import PETConfig, Potential, TargetSpec
 from petmad.model.spherical import CARTESIAN_BLOCKS, cartesian_rows, wigner
 from petmad.model.tensors import (
@@ -29,7 +31,7 @@ def vectors(*shape, seed=0):
 
 def test_first_order_is_y_z_x():
     (a,) = vectors(1, 4)
-    found = MaximalCoupling((1, 1))([a])
+    found = MaximalCoupling((1, 1)).double()([a])
     torch.testing.assert_close(found, a[:, [1, 2, 0]], atol=EXACT, rtol=0)
 
 
@@ -43,14 +45,14 @@ def test_second_order_closed_form():
         (ax * bz + az * bx) / math.sqrt(2),
         (ax * bx - ay * by) / math.sqrt(2),
     ]
-    found = MaximalCoupling((2, 1))([a, b])
+    found = MaximalCoupling((2, 1)).double()([a, b])
     torch.testing.assert_close(found, torch.stack(expected, 1), atol=EXACT, rtol=0)
 
 
 @pytest.mark.parametrize("order", [3, 4])
 def test_higher_orders_are_harmonic_polynomials(order):
     """Of one vector: homogeneous, without Laplacian, and of the known length."""
-    coupling = MaximalCoupling((order, 1))
+    coupling = MaximalCoupling((order, 1)).double()
     r = vectors(5)
     values = coupling([r] * order)
     length = math.factorial(order) / math.prod(range(1, 2 * order, 2))
@@ -67,7 +69,7 @@ def test_higher_orders_are_harmonic_polynomials(order):
 @pytest.mark.parametrize("order", [2, 3, 4])
 def test_couplings_are_symmetric(order):
     several = list(vectors(order, 3))
-    coupling = MaximalCoupling((order, 1))
+    coupling = MaximalCoupling((order, 1)).double()
     torch.testing.assert_close(
         coupling(several), coupling(several[::-1]), atol=EXACT, rtol=1e-13
     )
@@ -76,13 +78,19 @@ def test_couplings_are_symmetric(order):
 def test_pseudo_couplings_by_hand():
     a, b, c = vectors(3, 4)
     triple = torch.linalg.det(torch.stack([a, b, c], 1))
-    torch.testing.assert_close(MaximalCoupling((0, -1))([a, b, c])[:, 0], triple)
+    torch.testing.assert_close(
+        MaximalCoupling((0, -1)).double()([a, b, c])[:, 0], triple
+    )
     crossed = torch.linalg.cross(a, b)
     torch.testing.assert_close(
-        MaximalCoupling((1, -1))([a, b]), crossed[:, [1, 2, 0]], atol=EXACT, rtol=0
+        MaximalCoupling((1, -1)).double()([a, b]),
+        crossed[:, [1, 2, 0]],
+        atol=EXACT,
+        rtol=0,
     )
     torch.testing.assert_close(
-        MaximalCoupling((2, -1))([a, b, c]), MaximalCoupling((2, 1))([crossed, c])
+        MaximalCoupling((2, -1)).double()([a, b, c]),
+        MaximalCoupling((2, 1)).double()([crossed, c]),
     )
 
 
@@ -98,7 +106,7 @@ def test_ranks(order):
         (1, [2 * order + 1, order + 1, 1, 0]),
         (-1, [2 * order + 1, order, 0, 0]),
     ]:
-        basis = CoupledBasis((order, parity))
+        basis = CoupledBasis((order, parity)).double()
         assert basis.n_columns == 2 * order + 1
         for some, rank in zip(
             (q, coplanar, collinear, torch.zeros_like(q)), expected, strict=True
@@ -116,7 +124,7 @@ def test_columns_of_second_order():
 def test_blocks_turn(block, improper):
     rotation = torch.linalg.qr(vectors(3, seed=2))[0]
     rotation = rotation * torch.linalg.det(rotation).sign() * (-1 if improper else 1)
-    basis, q = CoupledBasis(block), vectors(8, 3)
+    basis, q = CoupledBasis(block).double(), vectors(8, 3)
     turned = basis(q @ rotation.T)
     matrix = wigner(block, rotation)
     scale = float(turned.abs().max())
@@ -129,9 +137,7 @@ def test_blocks_turn(block, improper):
 @pytest.mark.parametrize("block", BLOCKS)
 def test_inversion_alone(block):
     order, parity = block
-    if block == (0, 1):
-        return
-    basis, q = CoupledBasis(block), vectors(8, 3)
+    basis, q = CoupledBasis(block).double(), vectors(8, 3)
     assert torch.equal(basis(-q), parity * (-1) ** order * basis(q))
 
 
@@ -224,6 +230,29 @@ def test_scripted_readouts_agree_with_eager(readout):
     for spec in specs:
         assert torch.equal(scripted[spec.name], eager[spec.name])
         assert float(eager[spec.name].detach().abs().max()) > 0
+
+
+def test_constants_survive_a_change_of_precision():
+    a, b = vectors(2, 6)
+    coupling = MaximalCoupling((2, 1)).float().double()
+    assert torch.equal(coupling([a, b]), MaximalCoupling((2, 1)).double()([a, b]))
+    assert MaximalCoupling((2, 1))([a.float(), b.float()]).dtype == torch.float32
+
+
+def test_exported_files_hold_tensors(tmp_path):
+    """Beside the energy; the engine reads the energy, TorchScript both."""
+    specs = [TargetSpec(), TargetSpec("dipole", "vector")]
+    model = Potential(PETConfig(**TINY), ATOMIC_NUMBERS, specs)
+    metadata = export_model(model, tmp_path / "model.pt", "float64")
+    assert metadata["targets"][1]["kind"] == "vector"
+    loaded = torch.jit.load(tmp_path / "model.pt")
+    graph = make_graph([ethanol()], TINY["cutoff"])
+    with torch.jit.optimized_execution(False):
+        found = loaded(*graph, ["energy", "dipole"])
+    expected = model.double()(graph, ["energy", "dipole"])
+    for name in ("energy", "dipole"):
+        torch.testing.assert_close(found[name], expected[name])
+    assert Engine(str(tmp_path / "model.pt")).check_golden() < 1e-10
 
 
 def test_scale_multiplies_components_and_composition_adds():

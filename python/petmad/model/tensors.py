@@ -10,7 +10,7 @@ inverse of every change of basis is its transpose. Nothing here is learned.
 
 import functools
 import math
-from typing import List, Tuple
+from typing import Any, List, Tuple
 
 import torch
 from torch import nn
@@ -68,7 +68,15 @@ class LadderStep(nn.Module):
 
     def __init__(self, order: int) -> None:
         super().__init__()
-        self.register_buffer("rows", ladder(order).flatten(1).T, persistent=False)
+        self.order = order
+        rows = ladder(order).flatten(1).T.to(torch.get_default_dtype())
+        self.register_buffer("rows", rows, persistent=False)
+
+    def _apply(self, *args: Any, **kwargs: Any) -> "LadderStep":
+        """Change dtype or device; the constants are rounded once, never twice."""
+        super()._apply(*args, **kwargs)
+        self.rows = ladder(self.order).flatten(1).T.to(self.rows)
+        return self
 
     def forward(self, tensors: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
         """The maximal coupling."""
