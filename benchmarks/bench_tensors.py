@@ -2,8 +2,9 @@
 
     python benchmarks/bench_tensors.py [--rounds 7] [--width 128]
 
-Rocksalt of random elements, shaken; one thread, CPU time, so that other programs count
-little; interleaved rounds, medians. Writes results/bench_tensors.json.
+A shaken cubic crystal of random elements; one thread, CPU time, so that other programs
+count little; interleaved rounds, medians. Beside it the operations of all matrix
+products, which no other program changes. Writes results/bench_tensors.json.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import time
 import numpy as np
 import torch
 from report import save
+from torch.utils.flop_counter import FlopCounterMode
 
 from petmad.model import EdgeGraph, PETConfig, Potential, TargetSpec
 from petmad.neighbors import edge_vectors, neighbor_list
@@ -49,6 +51,14 @@ def seconds(model: Potential, graph: EdgeGraph, outputs: list[str]) -> float:
     return time.thread_time() - started
 
 
+def operations(model: Potential, graph: EdgeGraph, outputs: list[str]) -> int:
+    """Floating point operations of the matrix products of one evaluation."""
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        model(graph, outputs)
+    return counter.get_total_flops()
+
+
 def main() -> None:
     """Time each readout beside the energy alone."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -79,13 +89,18 @@ def main() -> None:
                 if i > 0:  # the first warms up
                     times[name].append(elapsed)
         energy, both = (statistics.median(t) for t in times.values())
+        few, many = (operations(model, graph, outputs) for outputs in cases.values())
         medians[readout] = {
             "energy_seconds": energy,
             "with_tensors_seconds": both,
             "added_percent": 100 * (both / energy - 1),
+            "added_operations_percent": 100 * (many / few - 1),
         }
         added = medians[readout]["added_percent"]
-        print(f"{readout:8} energy {energy:.3f} s, added {added:.1f} %")
+        print(
+            f"{readout:8} energy {energy:.3f} s, added {added:.1f} %; "
+            f"operations {100 * (many / few - 1):.1f} %"
+        )
     result = {"n_atoms": len(graph.species), "hypers": config.to_dict()}
     print(save("bench_tensors", {**result, "rounds": arguments.rounds, **medians}))
 
