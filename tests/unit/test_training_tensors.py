@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from ase.calculators.singlepoint import SinglePointCalculator
+from resources import REPOSITORY
 from toy_data import MODEL, write
 
 from petmad.cli import main
@@ -17,7 +18,12 @@ from petmad.data.structures import LabelKeys, to_structure
 from petmad.data.tensors import TensorLabel
 from petmad.model import TargetSpec
 from petmad.training import checkpoint
-from petmad.training.options import LossTerm, TensorOptions, parse_options
+from petmad.training.options import (
+    LossTerm,
+    TensorOptions,
+    load_options,
+    parse_options,
+)
 from petmad.training.tensor_evaluation import evaluate_tensors
 from petmad.training.tensors import (
     TensorErrors,
@@ -380,6 +386,13 @@ def test_wrong_options_are_explained(change, message):
     }
     with pytest.raises(ValueError, match=message):
         parse_options({**values, **change})
+
+
+def test_shown_options_are_valid():
+    shown = sorted((REPOSITORY / "examples" / "tensors").glob("*.yaml"))
+    assert len(shown) == 4
+    for path in shown:
+        assert load_options(path).targets, path
 
 
 def test_initial_model_has_the_targets_of_the_options(tmp_path):

@@ -165,9 +165,17 @@ class PairTable(nn.Module):
         )
         center = graph.species.index_select(0, features.kept_centers)
         neighbor = graph.species.index_select(0, graph.neighbors.index_select(0, kept))
-        weights = self.table(center * self.n_species + neighbor)
-        weights = weights.reshape(-1, self.n_functions, self.knots.shape[0])
-        values = torch.matmul(weights, radial.unsqueeze(2)).squeeze(2)
+        pairs = center * self.n_species + neighbor
+        # edges of one pair share a table: sorted, they need no copy of it each
+        order = torch.argsort(pairs)
+        counts = torch.bincount(pairs, minlength=self.n_species * self.n_species)
+        present = torch.nonzero(counts).squeeze(1)
+        sizes: List[int] = counts[present].tolist()
+        tables = self.table(present).reshape(-1, self.n_functions, self.knots.shape[0])
+        parts = [radial.new_zeros([0, self.n_functions])]
+        for i, rows in enumerate(radial.index_select(0, order).split(sizes)):
+            parts.append(rows @ tables[i].T)
+        values = torch.cat(parts).index_select(0, torch.argsort(order))
         return values * features.weights.unsqueeze(1)
 
 
