@@ -32,8 +32,29 @@ def evaluate(arguments: argparse.Namespace) -> None:
     from petmad.training.evaluation import format_errors, load_predictor
 
     keys = LabelKeys(arguments.energy_key, arguments.forces_key, arguments.stress_key)
-    errors = run(load_predictor(arguments.model), arguments.file, keys)
-    print(format_errors(errors))
+    predictor = load_predictor(arguments.model)
+    if predictor.has_energy:
+        print(format_errors(run(predictor, arguments.file, keys)))
+    if arguments.model.endswith(".ckpt"):
+        _evaluate_tensors(arguments)
+
+
+def _evaluate_tensors(arguments: argparse.Namespace) -> None:
+    """The tensor targets of a checkpoint, if it has any."""
+    from petmad.training.checkpoint import load_potential
+    from petmad.training.tensor_evaluation import (
+        evaluate_tensors,
+        format_tensor_errors,
+        label_keys,
+        make_targets,
+    )
+
+    potential, provenance = load_potential(arguments.model)
+    if not make_targets(potential):
+        return
+    keys = {**label_keys(provenance), **dict(arguments.target_key)}
+    errors = evaluate_tensors(potential, arguments.file, keys, arguments.rotations)
+    print(format_tensor_errors(potential, errors))
 
 
 def export(arguments: argparse.Namespace) -> None:
@@ -152,7 +173,29 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
         command.add_argument(
             f"--{label}-key", default=label, help=f"name of the {label}"
         )
+    command.add_argument(
+        "--target-key",
+        action="append",
+        default=[],
+        type=_pair,
+        metavar="TARGET=KEY",
+        help="name of a tensor target's label; default: as in training",
+    )
+    command.add_argument(
+        "--rotations",
+        type=int,
+        default=32,
+        help="random rotations over which tensors are compared with themselves",
+    )
     command.set_defaults(run=evaluate)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    """``TARGET=KEY`` as a pair."""
+    target, equals, key = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"must be TARGET=KEY, got {text!r}")
+    return target, key
 
 
 def _add_export(commands: argparse._SubParsersAction) -> None:

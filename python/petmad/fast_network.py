@@ -13,6 +13,7 @@ from torch import nn
 from .model import Potential, constants
 from .model.cutoff import OwnCutoffs, grid_probes
 from .model.pet import GNNLayer
+from .model.readout import Readout
 from .model.transformer import TokenLayout, TransformerLayer, token_layout
 
 
@@ -275,9 +276,10 @@ def make_fast(potential: Potential) -> None:
         for norm, mlp in zip(norms, mlps, strict=True)
     )
     network.combination_norms = nn.ModuleList(nn.Identity() for _ in norms)
-    for readout in potential.readouts:
-        readout.node_heads = _fast_heads(readout.node_heads)
-        readout.edge_heads = _fast_heads(readout.edge_heads)
+    for readout in list(potential.readouts.modules()):
+        if isinstance(readout, Readout):
+            readout.node_heads = _fast_heads(readout.node_heads)
+            readout.edge_heads = _fast_heads(readout.edge_heads)
 
 
 def _fast_heads(heads: nn.ModuleList) -> nn.ModuleList:

@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from petmad.model import EdgeGraph
+from petmad.model import EdgeGraph, TargetSpec
 from petmad.neighbors import edge_vectors, neighbor_list
 
 from .augmentation import random_rotation
 from .structures import Structure
+from .tensors import rotate_components
 
 
 class Sample(NamedTuple):
@@ -30,6 +31,7 @@ class Sample(NamedTuple):
         strain_gradients: [3, 3] float64 eV, stress times volume, NaN where unknown.
         charge: int64, 0-d.
         spin_multiplicity: int64, 0-d.
+        tensors: [1 or n_atoms, n_components] float64 by target, NaN where unknown.
     """
 
     edge_vectors: torch.Tensor
@@ -42,6 +44,7 @@ class Sample(NamedTuple):
     strain_gradients: torch.Tensor
     charge: torch.Tensor
     spin_multiplicity: torch.Tensor
+    tensors: dict[str, torch.Tensor]
 
 
 class Batch(NamedTuple):
@@ -53,6 +56,8 @@ class Batch(NamedTuple):
         energies: [n_structures] float64 eV.
         forces: [n_atoms_total, 3] float64 eV/Å, NaN where unknown.
         strain_gradients: [n_structures, 3, 3] float64 eV, NaN where unknown.
+        tensors: [n_structures or n_atoms_total, n_components] float64 by target, NaN
+            where unknown.
     """
 
     graph: EdgeGraph
@@ -60,6 +65,7 @@ class Batch(NamedTuple):
     energies: torch.Tensor
     forces: torch.Tensor
     strain_gradients: torch.Tensor
+    tensors: dict[str, torch.Tensor]
 
 
 def make_sample(
@@ -89,15 +95,27 @@ def make_sample(
         strain_gradients=torch.from_numpy(strain_gradients),
         charge=torch.tensor(structure.charge),
         spin_multiplicity=torch.tensor(structure.spin_multiplicity),
+        tensors={
+            name: torch.from_numpy(value) for name, value in structure.tensors.items()
+        },
     )
 
 
-def rotate(sample: Sample, rotation: torch.Tensor) -> Sample:
-    """A sample turned by ``rotation`` [3, 3], proper or not: x → R x."""
+def rotate(
+    sample: Sample, rotation: torch.Tensor, targets: Sequence[TargetSpec] = ()
+) -> Sample:
+    """A sample turned by ``rotation`` [3, 3], proper or not: x → R x.
+
+    Of its tensors those of ``targets`` are kept.
+    """
     return sample._replace(
         edge_vectors=sample.edge_vectors @ rotation.T,
         forces=sample.forces @ rotation.T,
         strain_gradients=rotation @ sample.strain_gradients @ rotation.T,
+        tensors={
+            spec.name: rotate_components(spec, sample.tensors[spec.name], rotation)
+            for spec in targets
+        },
     )
 
 
@@ -129,6 +147,10 @@ def collate(samples: Sequence[Sample]) -> Batch:
         energies=torch.stack([sample.energy for sample in samples]),
         forces=torch.cat([sample.forces for sample in samples]),
         strain_gradients=torch.stack([sample.strain_gradients for sample in samples]),
+        tensors={
+            name: torch.cat([sample.tensors[name] for sample in samples])
+            for name in samples[0].tensors
+        },
     )
 
 
@@ -140,9 +162,13 @@ class StructureDataset(Dataset):
     """
 
     def __init__(
-        self, samples: Sequence[Sample], rotation_seed: int | None = None
+        self,
+        samples: Sequence[Sample],
+        rotation_seed: int | None = None,
+        targets: Sequence[TargetSpec] = (),
     ) -> None:
         self.samples = samples
+        self.targets = targets
         self.rotation_seed = rotation_seed
 
     def __len__(self) -> int:
@@ -153,4 +179,6 @@ class StructureDataset(Dataset):
         sample = self.samples[index]
         if self.rotation_seed is None:
             return sample
-        return rotate(sample, random_rotation(self.rotation_seed, epoch, index))
+        return rotate(
+            sample, random_rotation(self.rotation_seed, epoch, index), self.targets
+        )

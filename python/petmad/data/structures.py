@@ -18,6 +18,8 @@ import numpy as np
 from ase.data import chemical_symbols
 from ase.stress import voigt_6_to_full_3x3_stress
 
+from .tensors import TensorLabel, check_origin, read_tensor
+
 
 @dataclasses.dataclass(frozen=True)
 class Structure:
@@ -28,12 +30,13 @@ class Structure:
         cell: [3, 3] Å, lattice vectors as rows; zero rows where there is none.
         pbc: [3] bool.
         atomic_numbers: [n_atoms] int64.
-        energy: total energy [eV].
+        energy: total energy [eV]; NaN where none is asked for.
         forces: [n_atoms, 3] eV/Å, or None.
         stress: [3, 3] eV/Å³, positive in tension, or None.
         charge: total charge.
         spin_multiplicity: 2S + 1.
         source: where it came from, for messages: ``file, frame k``.
+        tensors: components of tensor targets, [1 or n_atoms, n_components], by name.
     """
 
     positions: np.ndarray
@@ -46,6 +49,7 @@ class Structure:
     charge: int
     spin_multiplicity: int
     source: str
+    tensors: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def labels(self) -> tuple[float, np.ndarray, np.ndarray]:
         """Energy [eV], forces [n_atoms, 3] eV/Å, ∂E/∂strain [3, 3] eV; or NaN."""
@@ -60,11 +64,15 @@ class Structure:
 
 @dataclasses.dataclass(frozen=True)
 class LabelKeys:
-    """Names of the labels in a file: calculator results, or in info or arrays."""
+    """Names of the labels in a file: calculator results, or in info or arrays.
 
-    energy: str = "energy"
+    Without a name for the energy, neither energies nor their gradients are read.
+    """
+
+    energy: str | None = "energy"
     forces: str = "forces"
     stress: str = "stress"
+    tensors: tuple[TensorLabel, ...] = ()
 
 
 def read_frames(path: str | Path) -> list[ase.Atoms]:
@@ -111,9 +119,18 @@ def read_structures(
         ValueError: a label is missing, misshapen or not finite; names file and frame.
     """
     keys = keys or LabelKeys()
+    frames = read_frames(path)
+    for label in keys.tensors:
+        if not any(label.key in _labels(atoms) for atoms in frames):
+            known = sorted(set(_labels(frames[0])) - {"numbers", "positions"})
+            raise ValueError(
+                f"no frame of {path} has `{label.key}`, needed as {label.spec.name}; "
+                f"the first has {known}; name the right one with "
+                f"`targets.{label.spec.name}.key`"
+            )
     return [
         to_structure(atoms, f"{path}, frame {i}", keys, needs_forces)
-        for i, atoms in enumerate(read_frames(path))
+        for i, atoms in enumerate(frames)
     ]
 
 
@@ -122,30 +139,38 @@ def to_structure(
 ) -> Structure:
     """Labels and geometry of one frame, checked; see :func:`read_structures`."""
     labels = _labels(atoms)
-    if keys.energy not in labels:
+    has_energy = keys.energy is not None
+    if has_energy and keys.energy not in labels:
         raise ValueError(_missing(source, "energy", keys.energy, labels))
-    if needs_forces and keys.forces not in labels:
+    if has_energy and needs_forces and keys.forces not in labels:
         raise ValueError(
             _missing(source, "forces", keys.forces, labels)
             + ", admit frames without forces with `data.require_forces: false`, or "
             "train on energies alone with `training.loss.forces.weight: 0`"
         )
-    forces = labels.get(keys.forces)
-    stress = labels.get(keys.stress)
+    forces = labels.get(keys.forces) if has_energy else None
+    stress = labels.get(keys.stress) if has_energy else None
+    energy = np.asarray(labels[keys.energy]) if has_energy else np.array(np.nan)
     info = atoms.info
     structure = Structure(
         positions=np.asarray(atoms.positions, dtype=np.float64),
         cell=np.asarray(atoms.cell, dtype=np.float64) * atoms.pbc[:, None],
         pbc=np.asarray(atoms.pbc, dtype=bool),
         atomic_numbers=np.asarray(atoms.numbers, dtype=np.int64),
-        energy=float(np.asarray(labels[keys.energy]).reshape(())),
+        energy=float(energy.reshape(())),
         forces=None if forces is None else np.asarray(forces, dtype=np.float64),
         stress=None if stress is None else _full_stress(stress, source),
         charge=int(info.get("charge", 0)),
         spin_multiplicity=int(info.get("spin_multiplicity", info.get("spin", 1))),
         source=source,
+        tensors={
+            label.spec.name: read_tensor(labels, label, len(atoms), source)
+            for label in keys.tensors
+        },
     )
-    _check(structure)
+    _check(structure, has_energy)
+    for label in keys.tensors:
+        check_origin(label.spec, structure.charge, source)
     return structure
 
 
@@ -174,7 +199,7 @@ def _full_stress(stress: Any, source: str) -> np.ndarray:
     )
 
 
-def _check(structure: Structure) -> None:
+def _check(structure: Structure, has_energy: bool) -> None:
     n_atoms = len(structure.atomic_numbers)
     if n_atoms == 0:
         raise ValueError(f"{structure.source} has no atoms; remove the frame")
@@ -185,6 +210,8 @@ def _check(structure: Structure) -> None:
         )
     for name in ("positions", "cell", "energy", "forces", "stress"):
         value = getattr(structure, name)
+        if name == "energy" and not has_energy:
+            continue
         if value is not None and not np.isfinite(value).all():
             raise ValueError(
                 f"{name} of {structure.source} is not finite (NaN or infinite); "

@@ -13,7 +13,8 @@ from torch import nn
 from .config import PETConfig
 from .graph import EdgeGraph
 from .pet import PET
-from .readout import Readout, TargetSpec
+from .readout import TargetSpec
+from .tensor_readout import make_readout
 from .uncertainty import Uncertainty
 from .zbl import ZBL
 
@@ -26,6 +27,19 @@ def _output_names(specs: List[TargetSpec]) -> List[str]:
     names += [f"{spec.name}_uncertainty" for spec in specs if spec.has_uncertainty]
     names += [f"{spec.name}_ensemble" for spec in specs if spec.n_members > 0]
     return names
+
+
+class Entries(nn.Module):
+    """Turns the components of a tensor's blocks into Cartesian entries."""
+
+    def __init__(self, spec: TargetSpec) -> None:
+        super().__init__()
+        self.is_identity = spec.kind == "spherical" or not spec.blocks
+        self.register_buffer("rows", spec.rows(), persistent=False)
+
+    def forward(self, components: torch.Tensor) -> torch.Tensor:
+        """[n_atoms, n_components] float64 in, [n_atoms, n_entries] out."""
+        return components if self.is_identity else components @ self.rows
 
 
 class Potential(nn.Module):
@@ -65,8 +79,9 @@ class Potential(nn.Module):
         self.network = PET(config, n_species)
         self.target_names: List[str] = names
         self.readouts = nn.ModuleList(
-            Readout(config, spec.n_components) for spec in specs
+            make_readout(config, spec, n_species) for spec in specs
         )
+        self.entries = nn.ModuleList(Entries(spec) for spec in specs)
         self.scales = nn.ParameterList(
             nn.Parameter(
                 torch.ones(n_species, spec.n_components, dtype=torch.float64),
@@ -139,7 +154,8 @@ class Potential(nn.Module):
         Returns:
             For each target [n_owned, n_components], float64 unless ``raw``. A stress
             target is per atom, symmetrised and times the volume [eV]: divide its sum by
-            the volume.
+            the volume. A tensor is given by its Cartesian entries, 3 or 9 (row by row),
+            unless it is spherical or ``raw`` is asked for: then by its components.
 
         Raises:
             ValueError: an output is unknown; the message lists the known ones.
@@ -149,12 +165,12 @@ class Potential(nn.Module):
         results: Dict[str, torch.Tensor] = {}
         predictions: Dict[str, torch.Tensor] = {}
         last_layers: Dict[str, torch.Tensor] = {}
-        for i, (readout, scale, composition) in enumerate(
-            zip(self.readouts, self.scales, self.compositions)
+        for i, (readout, scale, composition, entries) in enumerate(
+            zip(self.readouts, self.scales, self.compositions, self.entries)
         ):
             name = self.target_names[i]
             if self.is_needed(name, outputs):
-                prediction, last_layers[name] = readout(features)
+                prediction, last_layers[name] = readout(features, graph)
                 if self.is_stress[i]:
                     square = prediction.reshape(n_owned, 3, 3)
                     square = 0.5 * (square + square.transpose(1, 2))
@@ -165,6 +181,7 @@ class Potential(nn.Module):
                     prediction = prediction * scale[species] + composition[species]
                     if self.zbl is not None and self.is_energy[i]:
                         prediction = prediction + self.zbl(graph)[:, None]
+                    prediction = entries(prediction)
                 predictions[name] = prediction
         for uncertainty in self.uncertainties:
             name = uncertainty.target

@@ -116,6 +116,12 @@ class ValidationLog(Callback):
             for name, unit in UNITS.items()
             if f"{name}_mae" in errors
         ]
+        parts += [
+            f"{name} {errors[f'{name}_mae']:.4g} {unit} "
+            f"(RMSE {errors[f'{name}_rmse']:.4g})"
+            for name, unit in pl_module.tensor_errors.units.items()
+            if f"{name}_mae" in errors
+        ]
         LOG.info(
             "epoch %d of %d: MAE of %s",
             trainer.current_epoch + 1,

@@ -11,7 +11,7 @@ from petmad.data import Structure, collate, make_sample, read_structures
 from petmad.data.structures import LabelKeys, check_species
 
 from . import checkpoint
-from .loss import Labels, predict
+from .loss import ENERGY, Labels, predict
 from .metrics import UNITS, Errors
 
 
@@ -21,10 +21,12 @@ class Predictor(NamedTuple):
     Attributes:
         atomic_numbers: elements it knows.
         labels: energy, forces and strain gradient of one structure, in eV and Å.
+        has_energy: whether there is an energy at all, or tensor targets alone.
     """
 
     atomic_numbers: list[int]
     labels: Callable[[Structure], Labels]
+    has_energy: bool = True
 
 
 def load_predictor(path: str | Path) -> Predictor:
@@ -46,7 +48,8 @@ def _eager_predictor(path: str | Path) -> Predictor:
         graph = collate([make_sample(structure, numbers, cutoff)]).graph
         return Labels(*(value.detach() for value in predict(potential, graph)))
 
-    return Predictor(potential.atomic_numbers, labels)
+    has_energy = ENERGY in potential.target_names
+    return Predictor(potential.atomic_numbers, labels, has_energy)
 
 
 def _engine_predictor(path: str | Path) -> Predictor:

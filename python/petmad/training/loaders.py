@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader
 
 from petmad.data import Sample, StructureDataset, collate
 from petmad.data.sampler import ResumableBatchSampler
+from petmad.model import TargetSpec
 
 from .options import TrainingOptions
 
@@ -28,7 +29,10 @@ class ResumableLoader(DataLoader):
 
 
 def train_loader(
-    samples: Sequence[Sample], options: TrainingOptions, trainer: lightning.Trainer
+    samples: Sequence[Sample],
+    options: TrainingOptions,
+    trainer: lightning.Trainer,
+    targets: Sequence[TargetSpec] = (),
 ) -> DataLoader:
     """Shuffled, turned batches of this rank, from the trainer's step on."""
     sampler = ResumableBatchSampler(
@@ -40,7 +44,7 @@ def train_loader(
         n_ranks=trainer.world_size,
     )
     return ResumableLoader(
-        StructureDataset(samples, options.seed if options.rotate else None),
+        StructureDataset(samples, options.seed if options.rotate else None, targets),
         batch_sampler=sampler,
         collate_fn=collate,
         num_workers=options.num_workers,

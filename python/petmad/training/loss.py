@@ -47,14 +47,26 @@ def predict(
         raw: in units of the energy scale, without composition and ZBL, instead of eV.
         create_graph: keep the gradient differentiable, as training needs it.
     """
+    return predict_with(potential, graph, [], raw, create_graph)[0]
+
+
+def predict_with(
+    potential: Potential,
+    graph: EdgeGraph,
+    outputs: list[str],
+    raw: bool = False,
+    create_graph: bool = False,
+) -> tuple[Labels, dict[str, torch.Tensor]]:
+    """:func:`predict`, and other outputs per atom from the same evaluation."""
     vectors = graph.edge_vectors.detach().requires_grad_(True)
     graph = graph._replace(edge_vectors=vectors)
-    atomic = potential(graph, [ENERGY], raw)[ENERGY][:, 0].to(torch.float64)
-    energies = _sum_by_structure(atomic, graph)
+    results = potential(graph, [ENERGY, *outputs], raw)
+    energies = _sum_by_structure(results[ENERGY][:, 0].to(torch.float64), graph)
     (gradients,) = torch.autograd.grad(
         energies.sum(), vectors, create_graph=create_graph
     )
-    return fold(energies, gradients, graph)
+    others = {name: results[name] for name in outputs}
+    return fold(energies, gradients, graph), others
 
 
 def fold(
@@ -114,9 +126,9 @@ def loss_terms(
     """Each term times its weight; a term without any known target is left out."""
     residuals = per_atom_residuals(predicted, targets, n_atoms)
     terms = {
-        "energy": _term(residuals.energies, targets.energies, options.energy),
-        "forces": _term(residuals.forces, targets.forces, options.forces),
-        "stress": _term(
+        "energy": term_value(residuals.energies, targets.energies, options.energy),
+        "forces": term_value(residuals.forces, targets.forces, options.forces),
+        "stress": term_value(
             residuals.strain_gradients, targets.strain_gradients, options.stress
         ),
     }
@@ -135,7 +147,7 @@ def per_atom_residuals(
     )
 
 
-def _term(
+def term_value(
     residuals: torch.Tensor, targets: torch.Tensor, term: LossTerm
 ) -> torch.Tensor | None:
     """Weighted mean over the residuals of known targets; a NaN prediction shows."""

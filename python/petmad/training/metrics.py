@@ -1,5 +1,7 @@
 """Mean absolute and root mean square errors, accumulated over batches and ranks."""
 
+import math
+
 import torch
 
 from .loss import Labels, per_atom_residuals
@@ -56,6 +58,8 @@ class Errors:
                 results[f"{name}_mae"] = absolute / count
                 results[f"{name}_rmse"] = (squared / count) ** 0.5
         for kind in ("mae", "rmse"):
-            product = results[f"energy_{kind}"] * results.get(f"forces_{kind}", 1.0)
-            results[f"{kind}_prod"] = product
+            known = (
+                results.get(f"{name}_{kind}", 1.0) for name in ("energy", "forces")
+            )
+            results[f"{kind}_prod"] = math.prod(known)
         return results

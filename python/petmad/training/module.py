@@ -1,6 +1,7 @@
 """What Lightning runs: one training step, one validation step, the optimizer."""
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import lightning
@@ -9,10 +10,18 @@ import torch
 from petmad.data import Batch
 from petmad.model import Potential
 
-from .loss import ENERGY, Labels, loss_terms, predict, scaled_targets
+from .loss import ENERGY, Labels, loss_terms, predict_with, scaled_targets
 from .metrics import Errors
 from .options import TrainingOptions
 from .schedule import learning_rate_factor
+from .tensors import (
+    TensorErrors,
+    TensorTarget,
+    gather,
+    in_units,
+    scaled_tensors,
+    tensor_terms,
+)
 
 
 class TrainingModule(lightning.LightningModule):
@@ -22,10 +31,15 @@ class TrainingModule(lightning.LightningModule):
         potential: with its composition and scale fitted.
         options: of the training.
         n_steps: optimizer steps of the whole training.
+        targets: tensors to train beside the energy, or instead of it.
     """
 
     def __init__(
-        self, potential: Potential, options: TrainingOptions, n_steps: int
+        self,
+        potential: Potential,
+        options: TrainingOptions,
+        n_steps: int,
+        targets: Sequence[TensorTarget] = (),
     ) -> None:
         super().__init__()
         self.potential = potential
@@ -35,7 +49,10 @@ class TrainingModule(lightning.LightningModule):
             self.averaged = copy.deepcopy(potential).requires_grad_(False)
         self.n_steps = n_steps
         self.n_warmup = int(options.warmup_fraction * n_steps)
+        self.targets = list(targets)
+        self.has_energy = ENERGY in potential.target_names
         self.errors = Errors()
+        self.tensor_errors = TensorErrors(self.targets)
         self.loss_sums = [0.0, 0]
 
     @property
@@ -72,9 +89,7 @@ class TrainingModule(lightning.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """The loss of a batch."""
-        predicted = predict(self.potential, batch.graph, raw=True, create_graph=True)
-        targets = scaled_targets(self.potential, batch)
-        terms = loss_terms(predicted, targets, batch.n_atoms, self.options.loss)
+        terms = self.terms(self.potential, batch, create_graph=True)[0]
         loss = torch.stack(list(terms.values())).sum()
         if not torch.isfinite(loss):
             raise ValueError(
@@ -88,26 +103,55 @@ class TrainingModule(lightning.LightningModule):
         self.log_dict(logged, batch_size=len(batch.n_atoms))
         return loss
 
+    def terms(
+        self, potential: Potential, batch: Batch, create_graph: bool = False
+    ) -> tuple[dict[str, torch.Tensor], Labels | None, dict[str, torch.Tensor]]:
+        """Terms of the loss, raw labels, and raw tensors by target."""
+        names = [spec.name for spec, _ in self.targets]
+        terms, predicted = {}, None
+        if self.has_energy:
+            predicted, atomic = predict_with(
+                potential, batch.graph, names, raw=True, create_graph=create_graph
+            )
+            labels = scaled_targets(self.potential, batch)
+            terms = loss_terms(predicted, labels, batch.n_atoms, self.options.loss)
+        else:
+            atomic = potential(batch.graph, names, raw=True)
+        tensors = {
+            spec.name: gather(spec, atomic[spec.name], batch.graph)
+            for spec, _ in self.targets
+        }
+        scaled = scaled_tensors(self.potential, batch, self.targets)
+        terms.update(tensor_terms(tensors, scaled, batch.n_atoms, self.targets))
+        return terms, predicted, tensors
+
     def on_validation_epoch_start(self) -> None:
         """Forget the errors of the last validation."""
         self.errors.reset()
+        self.tensor_errors.reset()
         self.loss_sums = [0.0, 0]
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add the errors of a batch."""
         with torch.enable_grad():
-            predicted = predict(self.result, batch.graph, raw=True)
-        predicted = Labels(*(value.detach() for value in predicted))
-        targets = scaled_targets(self.potential, batch)
-        terms = loss_terms(predicted, targets, batch.n_atoms, self.options.loss)
+            terms, predicted, tensors = self.terms(self.result, batch)
         n_structures = len(batch.n_atoms)
         self.loss_sums[0] += (
-            float(torch.stack(list(terms.values())).sum()) * n_structures
+            float(torch.stack(list(terms.values())).detach().sum()) * n_structures
         )
         self.loss_sums[1] += n_structures
+        scaled = scaled_tensors(self.potential, batch, self.targets)
+        self.tensor_errors.add(
+            in_units(self.potential, tensors),
+            in_units(self.potential, scaled),
+            batch.n_atoms,
+        )
+        if predicted is None:
+            return
+        targets = scaled_targets(self.potential, batch)
         scale = self.potential.scales[self.potential.target_names.index(ENERGY)][0, 0]
         self.errors.add(
-            Labels(*(value * scale for value in predicted)),
+            Labels(*(value.detach() * scale for value in predicted)),
             Labels(*(value * scale for value in targets)),
             batch.n_atoms,
         )
@@ -117,12 +161,20 @@ class TrainingModule(lightning.LightningModule):
         sums = torch.cat(
             [
                 self.errors.sums.flatten(),
+                self.tensor_errors.sums.flatten(),
                 torch.tensor(self.loss_sums, dtype=torch.float64),
             ]
         )
         sums = self.trainer.strategy.reduce(sums.to(self.device), reduce_op="sum").cpu()
-        self.errors.sums = sums[:-2].reshape_as(self.errors.sums)
+        n_sums = self.errors.sums.numel()
+        self.errors.sums = sums[:n_sums].reshape_as(self.errors.sums)
+        self.tensor_errors.sums = sums[n_sums:-2].reshape_as(self.tensor_errors.sums)
         results: dict[str, Any] = self.errors.compute()
+        tensors = self.tensor_errors.compute()
+        for name in self.tensor_errors.names:
+            for kind in ("mae", "rmse"):
+                results[f"{kind}_prod"] *= tensors.get(f"{name}_{kind}", 1.0)
+        results.update(tensors)
         results["loss"] = float(sums[-2] / sums[-1])
         shown = ("energy_mae", "forces_mae")
         for name, value in results.items():

@@ -2,13 +2,14 @@
 
 import difflib
 import json
+import typing
 from pathlib import Path
 from typing import Any, Literal
 
 import pydantic
 import yaml
 
-from petmad.model import PETConfig
+from petmad.model import PETConfig, TargetSpec
 
 
 _STRICT = pydantic.ConfigDict(extra="forbid", use_attribute_docstrings=True)
@@ -31,8 +32,8 @@ class DataOptions(_Section):
     """Part kept aside for validation when there is no validation file."""
     split_seed: int = 0
     """Seed of that split."""
-    energy_key: str = "energy"
-    """Name of the energy [eV] in the files."""
+    energy_key: str | None = "energy"
+    """Name of the energy [eV] in the files; null trains tensor targets alone."""
     forces_key: str = "forces"
     """Name of the forces [eV/Å]."""
     stress_key: str = "stress"
@@ -64,6 +65,66 @@ class LossOptions(_Section):
     """Force components."""
     stress: LossTerm = LossTerm()
     """Strain gradient per atom, where the data have a stress."""
+
+
+class TensorOptions(_Section):
+    """A tensor target beside the energy, or instead of it."""
+
+    kind: Literal[
+        "scalar", "vector", "axial_vector", "symmetric", "matrix", "spherical"
+    ]
+    """What it is; ``symmetric`` and ``matrix`` are 3 by 3."""
+    key: str | None = None
+    """Its name in the files, in ``info`` or ``arrays``; by default the target's."""
+    per_atom: bool = False
+    """Whether it belongs to atoms; else to structures, as a sum over their atoms."""
+    unit: str = ""
+    """Unit, for tables."""
+    order: int = pydantic.Field(0, ge=0, le=4)
+    """Order of a spherical target, of 2 order + 1 numbers."""
+    parity: Literal[1, -1] = 1
+    """Of a spherical target; -1 for a pseudotensor."""
+    readout: Literal["edge", "node", "exact", "direct"] = "edge"
+    """Where the scalars come from: PET's edge tokens; PET's atoms, for a basis of
+    learned vectors; an exactly invariant power spectrum, for the same basis; or direct,
+    no basis, with components as plain numbers."""
+    lambda_columns: bool = True
+    """Let blocks of order 2 and higher see the neighbors' harmonics directly."""
+    origin: (
+        Literal["center_of_mass", "center_of_nuclear_charge", "independent"] | None
+    ) = None
+    """What the vectors of charged structures refer to; needed with such structures."""
+    size_exponent: float = pydantic.Field(1.0, ge=0, le=1)
+    """Residuals of structures are divided by this power of their number of atoms; 0
+    where the target does not grow with the structure."""
+    block_weights: list[pydantic.NonNegativeFloat] | None = None
+    """Factors of the blocks' loss terms, scalar block first; by default all 1."""
+    loss: LossTerm = LossTerm()
+    """Term of the loss, in units of each block's scale."""
+
+    @pydantic.model_validator(mode="after")
+    def _has_a_weight_per_block(self) -> "TensorOptions":
+        n_blocks = len(self.spec("").blocks)
+        if self.block_weights is not None and len(self.block_weights) != n_blocks:
+            raise ValueError(
+                f"`block_weights` must hold one number per block, {n_blocks} for kind "
+                f"{self.kind}, got {len(self.block_weights)}"
+            )
+        return self
+
+    def spec(self, name: str) -> TargetSpec:
+        """The target as the model has it."""
+        return TargetSpec(
+            name,
+            self.kind,
+            per_atom=self.per_atom,
+            unit=self.unit,
+            order=self.order,
+            parity=self.parity,
+            readout=self.readout,
+            lambda_columns=self.lambda_columns,
+            origin=self.origin or "",
+        )
 
 
 class TrainingOptions(_Section):
@@ -142,10 +203,33 @@ class Options(_Section):
     """Hyperparameters of the network."""
     data: DataOptions
     """Structures."""
+    targets: dict[str, TensorOptions] = {}
+    """Tensor targets by name, each with the options shown below as comments."""
     training: TrainingOptions = TrainingOptions()
     """Optimization."""
     output: str = "petmad-training"
     """Folder of checkpoints and logs."""
+
+    @pydantic.model_validator(mode="after")
+    def _has_something_to_learn(self) -> "Options":
+        if self.data.energy_key is None:
+            if not self.targets:
+                raise ValueError(
+                    "nothing to train: `data.energy_key` is null and `targets` is "
+                    "empty; name a target"
+                )
+            if self.training.monitor in ("energy_mae", "forces_mae"):
+                raise ValueError(
+                    f"`training.monitor` is {self.training.monitor}, but no energy is "
+                    "trained (`data.energy_key` is null); use mae_prod or loss"
+                )
+        taken = sorted({"energy", "features", "cutoff_stats"} & set(self.targets))
+        if taken:
+            raise ValueError(
+                f"`targets` cannot be called {taken[0]}, an output every model has; "
+                "choose another name and give its `key`"
+            )
+        return self
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for YAML or JSON."""
@@ -212,6 +296,8 @@ def _explain(problem: dict[str, Any]) -> str:
 
 def _fields(section: Any) -> dict[str, Any]:
     """Name and type of each option of a section; empty for a plain value."""
+    if typing.get_origin(section) is dict:
+        return _fields(typing.get_args(section)[1])
     if section is ModelOptions:
         return {
             name: field.type for name, field in PETConfig.__dataclass_fields__.items()
@@ -224,7 +310,11 @@ def _fields(section: Any) -> dict[str, Any]:
 def _fields_at(place: list[str]) -> list[str]:
     section: Any = Options
     for name in place:
-        section = _fields(section).get(name)
+        # the sections of a mapping have names of the user's choice
+        is_mapping = typing.get_origin(section) is dict
+        section = (
+            typing.get_args(section)[1] if is_mapping else _fields(section).get(name)
+        )
     return list(_fields(section))
 
 

@@ -3,6 +3,7 @@
 import ast
 import inspect
 import textwrap
+import typing
 from collections.abc import Iterator
 from typing import Any
 
@@ -35,6 +36,10 @@ def _section(section: Any, indent: int) -> Iterator[str]:
         else:
             value = "..." if default is PydanticUndefined else _as_yaml(default)
             yield f"{space}{name}: {value}"
+            if typing.get_origin(kind) is dict:
+                yield f"{space}#  NAME:"
+                for line in _section(typing.get_args(kind)[1], indent + 2):
+                    yield f"{space}#{line[len(space) + 1 :]}"
 
 
 def _entries(section: Any) -> Iterator[tuple[str, Any, Any, str]]:

@@ -8,6 +8,7 @@ from petmad.data import Sample, Structure, make_sample, read_structures
 from petmad.data.structures import LabelKeys, check_species, species_of
 
 from .options import DataOptions, Options
+from .tensors import tensor_labels
 
 
 class Splits(NamedTuple):
@@ -44,7 +45,8 @@ def load_splits(options: Options) -> Splits:
 def load_structures(options: Options) -> tuple[list[Structure], list[Structure]]:
     """Training and validation structures; see :func:`load_splits`."""
     data = options.data
-    keys = LabelKeys(data.energy_key, data.forces_key, data.stress_key)
+    labels = tensor_labels(options)
+    keys = LabelKeys(data.energy_key, data.forces_key, data.stress_key, labels)
     needs_forces = data.require_forces and options.training.loss.forces.weight > 0
 
     def read(files: str | list[str]) -> list[Structure]:

@@ -27,6 +27,7 @@ from .module import TrainingModule
 from .options import Options, TrainingOptions
 from .splits import Splits, as_list, load_splits
 from .start import complete, load_start
+from .tensors import block_slices, fit_tensor_baseline, tensor_targets
 
 
 LOG = logging.getLogger(__name__)
@@ -73,7 +74,8 @@ def train(options: Options, resume: str | Path | None = None) -> Path:
         text = yaml.safe_dump(options.to_dict(), sort_keys=False, allow_unicode=True)
         (folder / "options.yaml").write_text(text)
         LOG.info("%s", summary(options, potential, splits, n_steps))
-    module = TrainingModule(potential, training, training.epochs * n_steps)
+    targets = tensor_targets(options)
+    module = TrainingModule(potential, training, training.epochs * n_steps, targets)
     with warnings.catch_warnings():
         # Few workers, and steps fewer than the log interval, are the user's choices.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
@@ -82,7 +84,7 @@ def train(options: Options, resume: str | Path | None = None) -> Path:
         warnings.filterwarnings("ignore", message=".*LeafSpec.*")
         trainer.fit(
             module,
-            train_loader(splits.train, training, trainer),
+            train_loader(splits.train, training, trainer, [t.spec for t in targets]),
             valid_loader(splits.valid, training, trainer),
             ckpt_path=resume,
             weights_only=True,
@@ -94,11 +96,20 @@ def make_initial(splits: Splits, options: Options) -> Potential:
     """A model with seeded random weights and fitted composition and scale."""
     training = options.training
     lightning.seed_everything(training.seed, verbose=False)
+    targets = tensor_targets(options)
+    energy = [] if options.data.energy_key is None else [TargetSpec()]
     potential = checkpoint.make_potential(
-        options.model, splits.atomic_numbers, [TargetSpec()], training.dtype
+        options.model,
+        splits.atomic_numbers,
+        energy + [target.spec for target in targets],
+        training.dtype,
     )
     sharpen(potential, training.embedding_gain)
-    fit_baseline(potential, splits.train, training)
+    if energy:
+        fit_baseline(potential, splits.train, training)
+    elif all(target.spec.readout == "exact" for target in targets):
+        potential.network.requires_grad_(False)  # nothing reads its features
+    fit_tensor_baseline(potential, splits.train, targets)
     return potential
 
 
@@ -144,11 +155,16 @@ def check_resumable(path: str | Path, potential: Potential, options: Options) ->
         "atomic_numbers": potential.atomic_numbers,
         **potential.config.to_dict(),
         **options.to_dict()["training"],
+        "energy_key": options.data.energy_key,
+        "targets": options.to_dict()["targets"],
     }
+    stored = ours["provenance"]["options"]
     then = {
         "atomic_numbers": ours["atomic_numbers"],
         **ours["model"],
-        **ours["provenance"]["options"]["training"],
+        **stored["training"],
+        "energy_key": stored["data"]["energy_key"],
+        "targets": stored.get("targets", {}),
     }
     may_change = {"device", "threads", "num_workers", "checkpoint_steps", "log_steps"}
     for name in sorted(set(now) - may_change):
@@ -225,19 +241,30 @@ def summary(
     n_parameters = sum(p.numel() for p in potential.parameters() if p.requires_grad)
     n_atoms = sum(len(sample.species) for sample in splits.train)
     n_edges = sum(len(sample.centers) for sample in splits.train)
-    energies = potential.compositions[0][:, 0].tolist()
-    composition = ", ".join(
-        f"{energy:.4f} (Z = {z})"
-        for z, energy in zip(potential.atomic_numbers, energies, strict=True)
-    )
     return "\n".join(
         [
             f"structures: {len(splits.train)} training, {len(splits.valid)} validation",
             f"edges per atom: {n_edges / n_atoms:.1f} within {options.model.cutoff} Å",
-            f"composition: {composition} eV",
-            f"energy scale: {float(potential.scales[0][0, 0]):.6g} eV",
+            *(_describe_target(potential, i) for i in range(len(potential.targets))),
             f"parameters: {n_parameters}",
             f"steps: {options.training.epochs} epochs of {n_steps}",
             f"writing to: {options.output}",
         ]
     )
+
+
+def _describe_target(potential: Potential, index: int) -> str:
+    """Composition and scale of a target, in a line or two."""
+    spec, scales = potential.targets[index], potential.scales[index][0]
+    if spec.blocks:
+        parts = [
+            f"order {block[0]}: {float(scales[part][0]):.4g}"
+            for block, part in block_slices(spec)
+        ]
+        return f"{spec.name}: {spec.readout}, scale of {', '.join(parts)} {spec.unit}"
+    energies = potential.compositions[index][:, 0].tolist()
+    composition = ", ".join(
+        f"{energy:.4f} (Z = {z})"
+        for z, energy in zip(potential.atomic_numbers, energies, strict=True)
+    )
+    return f"composition: {composition} eV\nenergy scale: {float(scales[0]):.6g} eV"

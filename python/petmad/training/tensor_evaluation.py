@@ -1,0 +1,167 @@
+"""Errors of tensor targets on a labelled file, and how far they are from turning.
+
+A network that learned to turn tensors does so up to a spread, measured here over random
+elements of O(3) and told beside every error.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from petmad.data import Sample, collate, make_sample, read_structures
+from petmad.data.augmentation import random_rotation
+from petmad.data.dataset import rotate
+from petmad.data.structures import LabelKeys, check_species
+from petmad.data.tensors import TensorLabel, rotate_components
+from petmad.model import Potential
+
+from .options import TensorOptions
+from .tensors import (
+    TensorErrors,
+    TensorTarget,
+    block_names,
+    block_slices,
+    gather,
+    in_units,
+    scaled_tensors,
+)
+
+
+N_ROTATIONS = 32
+
+
+def evaluate_tensors(
+    potential: Potential,
+    file: str | Path,
+    keys: dict[str, str] | None = None,
+    n_rotations: int = N_ROTATIONS,
+) -> dict[str, float]:
+    """Errors and spreads of every block of every tensor target.
+
+    Args:
+        potential: the model.
+        file: extended XYZ; frames without a label count for the others.
+        keys: names of labels in the file by target; by default the target's.
+        n_rotations: random elements of O(3) per structure; 0 leaves spreads out.
+
+    Returns:
+        Numbers of :class:`petmad.training.tensors.TensorErrors`; ``<block>_spread``,
+        the root mean square deviation of components, turned back, from their mean over
+        the rotations; and ``<block>_rmse_averaged``, the error of that mean.
+
+    Raises:
+        ValueError: labels are missing or wrong, or the model lacks an element.
+    """
+    targets = make_targets(potential)
+    labels = tuple(
+        TensorLabel(spec, (keys or {}).get(spec.name, spec.name)) for spec, _ in targets
+    )
+    structures = read_structures(file, LabelKeys(energy=None, tensors=labels))
+    check_species(structures, potential.atomic_numbers)
+    numbers, cutoff = potential.atomic_numbers, potential.config.cutoff
+    errors, averaged = TensorErrors(targets), TensorErrors(targets)
+    deviations = torch.zeros(len(errors.names), 2, dtype=torch.float64)
+    for structure in structures:
+        sample = make_sample(structure, numbers, cutoff)
+        batch = collate([sample])
+        expected = in_units(potential, scaled_tensors(potential, batch, targets))
+        errors.add(predict(potential, [sample], targets), expected, batch.n_atoms)
+        if n_rotations > 0:
+            turned = predict_turned(potential, sample, targets, n_rotations)
+            mean = {name: values.mean(0) for name, values in turned.items()}
+            averaged.add(mean, expected, batch.n_atoms)
+            deviations += _deviations(turned, mean, targets)
+    results = errors.compute()
+    for name, (count, squared) in zip(errors.names, deviations.tolist(), strict=True):
+        if count > 0:
+            results[f"{name}_spread"] = (squared / count) ** 0.5
+            results[f"{name}_rmse_averaged"] = averaged.compute()[f"{name}_rmse"]
+    return results
+
+
+def label_keys(provenance: dict[str, Any]) -> dict[str, str]:
+    """Names of the labels a model was trained on, by target; empty where unknown."""
+    targets = provenance.get("options", {}).get("targets", {})
+    return {name: values["key"] or name for name, values in targets.items()}
+
+
+def make_targets(potential: Potential) -> list[TensorTarget]:
+    """The tensor targets of a model."""
+    return [
+        TensorTarget(spec, TensorOptions(kind=spec.kind))
+        for spec in potential.targets
+        if spec.blocks
+    ]
+
+
+def predict(
+    potential: Potential, samples: Sequence[Sample], targets: Sequence[TensorTarget]
+) -> dict[str, torch.Tensor]:
+    """Components [n_rows, n_components] in their units, compositions subtracted."""
+    graph = collate(samples).graph
+    with torch.no_grad():
+        atomic = potential(graph, [spec.name for spec, _ in targets], raw=True)
+    raw = {spec.name: gather(spec, atomic[spec.name], graph) for spec, _ in targets}
+    return in_units(potential, raw)
+
+
+def predict_turned(
+    potential: Potential,
+    sample: Sample,
+    targets: Sequence[TensorTarget],
+    n_rotations: int,
+) -> dict[str, torch.Tensor]:
+    """Predictions on turned copies, turned back; [n_rotations, n_rows, n_components].
+
+    All copies are one batch.
+    """
+    rotations = [random_rotation(0, 0, k) for k in range(n_rotations)]
+    copies = [rotate(sample, rotation) for rotation in rotations]
+    values = predict(potential, copies, targets)
+    results = {}
+    for spec, _ in targets:
+        rows = values[spec.name].reshape(n_rotations, -1, spec.n_components)
+        results[spec.name] = torch.stack(
+            [
+                rotate_components(spec, row, rotation.T)
+                for row, rotation in zip(rows, rotations, strict=True)
+            ]
+        )
+    return results
+
+
+def _deviations(
+    turned: dict[str, torch.Tensor],
+    mean: dict[str, torch.Tensor],
+    targets: Sequence[TensorTarget],
+) -> torch.Tensor:
+    """Per block the number of components and the sum of their squared deviations."""
+    rows = []
+    for spec, _ in targets:
+        squared = (turned[spec.name] - mean[spec.name]).square()
+        for _, part in block_slices(spec):
+            block = squared[..., part]
+            rows.append(torch.stack([block.new_tensor(block.numel()), block.sum()]))
+    return torch.stack(rows)
+
+
+def format_tensor_errors(potential: Potential, errors: dict[str, float]) -> str:
+    """A table, one line per block; its columns are explained by its head."""
+    head = ("MAE", "RMSE", "of RMS", "averaged", "spread")
+    lines = [f"{'':20}" + "".join(f" {title:>10}" for title in head)]
+    for spec, _ in make_targets(potential):
+        for name in block_names(spec):
+            if f"{name}_rmse" not in errors:
+                continue
+            numbers = [
+                f"{errors[f'{name}_mae']:10.5g}",
+                f"{errors[f'{name}_rmse']:10.5g}",
+            ]
+            numbers.append(f"{100 * errors[f'{name}_relative']:9.1f}%")
+            for kind in ("rmse_averaged", "spread"):
+                value = errors.get(f"{name}_{kind}")
+                numbers.append(f"{'-':>10}" if value is None else f"{value:10.3g}")
+            lines.append(f"{name:20} {' '.join(numbers)}  {spec.unit}")
+    return "\n".join(lines)
