@@ -144,7 +144,10 @@ struct Engine::Impl {
         results.outputs = place(std::move(prediction.outputs), edges.owned_atoms, n_owned);
         statistics.n_owned = n_owned;
         statistics.n_ghost = n_total - n_owned;
-        statistics.n_raw_edges = edges.size();
+        const auto n_nodes = static_cast<int64_t>(edges.owned_atoms.size());
+        statistics.n_raw_edges =
+            std::lower_bound(edges.centers.begin(), edges.centers.end(), n_nodes)
+            - edges.centers.begin();
         count_edges(prediction);
         count_traffic(halo);
     }

@@ -76,7 +76,7 @@ struct Results {
 struct Statistics {
     int64_t n_owned = 0;
     int64_t n_ghost = 0;
-    int64_t n_raw_edges = 0;       ///< within the cutoff
+    int64_t n_raw_edges = 0;       ///< of owned atoms, within the cutoff
     int64_t n_kept_edges = 0;      ///< after the adaptive cutoff
     int64_t n_crossing_edges = 0;  ///< kept edges whose reversed edge lives on another rank
     int64_t n_evaluated_edges = 0; ///< rows of edges, summed over GNN layers; ghosts included
