@@ -130,10 +130,6 @@ class TensorOptions(_Section):
 class TrainingOptions(_Section):
     """How the model is trained."""
 
-    start_from: str | None = None
-    """Model to start from: a checkpoint of petmad or an exported file, converted ones
-    included. Its hyperparameters, elements, weights, composition and scale are taken;
-    leave the ``model`` section out. 1e-5 is a usual ``learning_rate`` then."""
     epochs: int = pydantic.Field(1000, ge=1)
     """Passes over the training structures."""
     batch_size: int = pydantic.Field(16, ge=1)
@@ -184,6 +180,10 @@ class TrainingOptions(_Section):
     """Steps between writes of last.ckpt; it is also written after each epoch."""
     log_steps: int = pydantic.Field(10, ge=1)
     """Steps between lines of the training log."""
+    start_from: str | None = None
+    """Model to start from: a checkpoint of petmad or an exported file, converted ones
+    included. Its hyperparameters, elements, weights, composition and scale are taken;
+    leave the ``model`` section out. 1e-5 is a usual ``learning_rate`` then."""
 
     @pydantic.model_validator(mode="after")
     def _validates_at_least_once(self) -> "TrainingOptions":
