@@ -43,17 +43,18 @@ def test_bundled_model_says_where_it_comes_from():
     assert metadata["atomic_numbers"] == [1, 8]
     assert WATER.stat().st_size < 5e6
     training = metadata["training"]
-    assert training["options"]["data"]["train"].endswith("water_pbe0ts/train.extxyz.xz")
-    assert set(training["data_sha256"]) == {"train.extxyz.xz", "val.extxyz.xz"}
+    shown = load_options(REPOSITORY / "examples/water/add_dimers.yaml").data
+    read = [*shown.train, shown.valid, "runs/water/best.ckpt"]
+    assert set(training["data_sha256"]) == set(read)
 
 
 def test_bundled_model_was_trained_with_the_options_shown():
-    shown = load_options(REPOSITORY / "examples/water/train.yaml").to_dict()
     used = read_metadata(WATER)["training"]["options"]
-    for section in ("model", "training"):
+    for section, file in (("model", "train"), ("training", "add_dimers")):
+        options = load_options(REPOSITORY / f"examples/water/{file}.yaml").to_dict()
         assert used[section]
         for name, value in used[section].items():
-            assert shown[section][name] == value, name
+            assert options[section][name] == value, name
 
 
 def test_bundled_model_on_the_test_split(data_dir):

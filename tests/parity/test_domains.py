@@ -20,10 +20,10 @@ CUTOFF = 4.0
 
 
 def assert_same(found, wanted):
-    for key, value in wanted.items():
-        scale = np.abs(value).max()
+    for key, value in found.items():
+        scale = np.abs(wanted[key]).max()
         np.testing.assert_allclose(
-            found[key], value, rtol=0, atol=TOLERANCE * scale, err_msg=key
+            value, wanted[key], rtol=0, atol=TOLERANCE * scale, err_msg=key
         )
 
 

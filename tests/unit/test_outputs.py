@@ -9,9 +9,8 @@ from variants import ATOMIC_NUMBERS
 
 from petmad import PETMADCalculator
 from petmad._engine import Engine
-from petmad.demo.run import FOLDER
 from petmad.export import export_model
-from petmad.model import PETConfig, Potential, TargetSpec
+from petmad.model import EdgeGraph, PETConfig, Potential, TargetSpec
 from petmad.model_file import read_metadata
 
 
@@ -181,9 +180,68 @@ def test_members_need_an_uncertainty():
         TargetSpec("energy", n_members=3)
 
 
-def test_files_of_the_first_release_still_load():
-    """Which list neither outputs nor members."""
-    info = Engine(str(FOLDER / "water.pt")).info
+class FormatOne(torch.nn.Module):
+    """An exported file as format 1 had it: plain modules, no lists of outputs."""
+
+    atomic_numbers: list[int]
+    targets: list[str]
+
+    def __init__(self, potential: Potential) -> None:
+        super().__init__()
+        self.potential = potential
+        self.petmad_model: int = 1
+        self.format_version: int = 1
+        self.name: str = "old"
+        self.weights_hash: str = "0"
+        self.dtype: str = "float32"
+        self.atomic_numbers = potential.atomic_numbers
+        self.targets = ["energy"]
+        self.cutoff: float = potential.config.cutoff
+        self.is_adaptive: bool = potential.config.is_adaptive
+        self.reach_hops: int = potential.config.reach_hops
+        self.reach: float = potential.config.reach
+        self.is_conditioned: bool = False
+        self.metadata_json: str = "{}"
+
+    def forward(
+        self,
+        edge_vectors: torch.Tensor,
+        centers: torch.Tensor,
+        neighbors: torch.Tensor,
+        reverse_edges: torch.Tensor,
+        species: torch.Tensor,
+        structures: torch.Tensor,
+        charges: torch.Tensor,
+        spin_multiplicities: torch.Tensor,
+        halo: int,
+        outputs: list[str],
+    ) -> dict[str, torch.Tensor]:
+        """As that of an exported model."""
+        graph = EdgeGraph(
+            edge_vectors,
+            centers,
+            neighbors,
+            reverse_edges,
+            species,
+            structures,
+            charges,
+            spin_multiplicities,
+            halo,
+        )
+        return self.potential(graph, outputs)
+
+
+def test_files_of_format_one_still_load_and_evaluate(tmp_path):
+    potential = golden_model("modern").to_dtype(torch.float32).requires_grad_(False)
+    torch.jit.script(FormatOne(potential)).save(str(tmp_path / "old.pt"))
+    export_model(potential, tmp_path / "new.pt")
+    atoms = to_ase(golden_structures("modern")["triclinic_0_1"][0])
+    forces = []
+    for name in ("old.pt", "new.pt"):
+        atoms.calc = PETMADCalculator(tmp_path / name, check=False)
+        forces.append(atoms.get_forces())
+    np.testing.assert_allclose(*forces, rtol=0, atol=1e-5 * np.abs(forces[1]).max())
+    info = Engine(str(tmp_path / "old.pt"), check_golden=False).info
     assert info.outputs == ["energy"]
     assert info.norm_outputs == []
     assert info.n_members == 0
