@@ -79,6 +79,7 @@ def test_several_runs_sorting_and_no_setup(models, tmp_path):
         START
         + """
 atom_modify sort 3 2.0
+neighbor 1.5 bin
 neigh_modify every 1 delay 0 check no
 fix move all nve
 run 5
