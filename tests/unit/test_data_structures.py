@@ -86,9 +86,9 @@ def test_missing_energy_names_what_is_there(tmp_path):
         read_structures(path, LabelKeys(energy="U"))
 
 
-def test_missing_forces_tells_both_remedies(tmp_path):
+def test_missing_forces_tells_the_remedies(tmp_path):
     path = write(tmp_path / "a.xyz", alloys(1))
-    expected = r"no `F`.*forces_key.*training.loss.forces.weight: 0"
+    expected = r"no `F`.*forces_key.*require_forces: false.*forces.weight: 0"
     with pytest.raises(ValueError, match=expected):
         read_structures(path, LabelKeys(forces="F"))
 

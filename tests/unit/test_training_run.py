@@ -9,7 +9,7 @@ import sys
 
 import pytest
 import torch
-from toy_data import MODEL, alloys
+from toy_data import MODEL, alloys, write
 from toy_data import options as toy_options
 
 from petmad.data import make_sample
@@ -204,6 +204,19 @@ def test_split_of_one_file(tmp_path):
         ValueError, match=r"leaves 13 for training and 0 for validation"
     ):
         train(parse_options(values))
+
+
+def test_frames_without_forces_enter_the_energy_term_alone(tmp_path):
+    values = toy_options(tmp_path, epochs=1, batch_size=1)
+    bare = alloys(6, seed=3)
+    for atoms in bare:
+        del atoms.calc.results["forces"], atoms.calc.results["stress"]
+    values["data"]["train"] = [values["data"]["train"], write(tmp_path / "e.xyz", bare)]
+    with pytest.raises(ValueError, match=r"e.xyz, frame 0 has no `forces`"):
+        train(parse_options(values))
+    values["data"]["require_forces"] = False
+    potential, _ = checkpoint.load_potential(train(parse_options(values)))
+    assert all(torch.isfinite(p).all() for p in potential.parameters())
 
 
 def test_validation_with_an_unknown_element(tmp_path):

@@ -127,7 +127,8 @@ def to_structure(
     if needs_forces and keys.forces not in labels:
         raise ValueError(
             _missing(source, "forces", keys.forces, labels)
-            + ", or train on energies alone with `training.loss.forces.weight: 0`"
+            + ", admit frames without forces with `data.require_forces: false`, or "
+            "train on energies alone with `training.loss.forces.weight: 0`"
         )
     forces = labels.get(keys.forces)
     stress = labels.get(keys.stress)

@@ -37,6 +37,9 @@ class DataOptions(_Section):
     """Name of the forces [eV/Å]."""
     stress_key: str = "stress"
     """Name of the stress [eV/Å³], positive in tension."""
+    require_forces: bool = True
+    """Whether a frame without forces is an error. With ``false``, frames with an energy
+    alone may be mixed in: they enter the energy term of the loss only."""
     atomic_numbers: list[int] | None = None
     """Elements of the model; by default those of the training structures."""
 

@@ -45,7 +45,7 @@ def load_structures(options: Options) -> tuple[list[Structure], list[Structure]]
     """Training and validation structures; see :func:`load_splits`."""
     data = options.data
     keys = LabelKeys(data.energy_key, data.forces_key, data.stress_key)
-    needs_forces = options.training.loss.forces.weight > 0
+    needs_forces = data.require_forces and options.training.loss.forces.weight > 0
 
     def read(files: str | list[str]) -> list[Structure]:
         return [
