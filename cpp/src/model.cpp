@@ -170,7 +170,8 @@ struct Model::Impl {
     torch::Tensor here(const torch::Tensor& tensor) const { return tensor.to(device); }
 
     /// What to ask of the module beside `further`.
-    c10::List<std::string> all_outputs(int64_t halo, const std::vector<std::string>& further) const {
+    c10::List<std::string>
+    all_outputs(int64_t halo, const std::vector<std::string>& further) const {
         c10::List<std::string> names({"energy", "cutoff_stats"});
         const bool can_recompute = module.hasattr("can_recompute");
         PETMAD_CHECK(
