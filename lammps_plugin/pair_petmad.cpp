@@ -279,7 +279,8 @@ void PairPetmad::report_setup() {
         }
         types.push_back(entry);
     }
-    const RunSetup setup{device_, mode_, n_threads_, comm->nprocs, ghost_depth()};
+    const std::string kernels = device_ == "cpu" ? petmad::cpu_kernels() : "torch";
+    const RunSetup setup{device_, mode_, n_threads_, comm->nprocs, kernels, ghost_depth()};
     utils::logmesg(
         lmp, describe_setup(engine_->info(), setup) + extras_.describe() + describe_types(types)
     );

@@ -15,6 +15,7 @@ struct RunSetup {
     std::string mode; ///< images, exchange or recompute
     int n_threads = 1;
     int n_ranks = 1;
+    std::string kernels;      ///< what the network runs on
     double ghost_depth = 0.0; ///< Å
 };
 

@@ -8,6 +8,8 @@
 
 #include <ATen/Parallel.h>
 
+#include "cpu/kernels.h"
+#include "cpu/products.h"
 #include "domain.h"
 #include "memory.h"
 #include "model.h"
@@ -186,6 +188,8 @@ struct Engine::Impl {
         }
     }
 };
+
+std::string cpu_kernels() { return cpu::instruction_set() + ", " + cpu::product_library(); }
 
 Engine::Engine(const std::string& path, const EngineOptions& options)
     : impl_(std::make_unique<Impl>(path, options)) {

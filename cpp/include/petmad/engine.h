@@ -11,6 +11,9 @@ namespace petmad {
 
 class Transport;
 
+/// Instruction set and matrix library that networks run on in a CPU, as "avx512, onednn".
+std::string cpu_kernels();
+
 struct EngineOptions {
     std::string device = "cpu"; ///< "cpu", "cuda" or "cuda:N"
     int n_threads = 0;          ///< CPU threads of torch; 0 leaves them as they are
