@@ -134,7 +134,8 @@ def from_engine(engine: Engine, structure: Structure) -> Numbers:
         spin_multiplicity=structure.spin_multiplicity,
         atomic_virials=True,
     )
-    return Numbers(**results)
+    names = [field.name for field in dataclasses.fields(Numbers)]
+    return Numbers(**{name: results[name] for name in names})
 
 
 def to_ase(structure: Structure) -> ase.Atoms:

@@ -62,7 +62,7 @@ def test_values_arrive():
         ),
         (
             {"training": {"xyzzy": 1}},
-            r"unknown option `training.xyzzy`; training knows start_from, epochs",
+            r"unknown option `training.xyzzy`; training knows epochs, batch_size",
         ),
         ({"training": {"epochs": 0}}, r"`training.epochs`: .*greater .*got 0"),
         ({"training": {"epochs": "many"}}, r"`training.epochs`: .*integer.*'many'"),
