@@ -16,19 +16,24 @@ namespace petmad::cpu {
 
 using torch::Tensor;
 
-/// Rows worked on at a time: their activations stay in second-level cache.
-constexpr int64_t rows_per_block = 512;
+/// Rows worked on at a time, at most: their activations stay in cache.
+constexpr int64_t most_rows_per_block = 512;
 
 template <typename T> const T* in(const Tensor& tensor) { return tensor.const_data_ptr<T>(); }
 template <typename T> T* out(Tensor& tensor) { return tensor.mutable_data_ptr<T>(); }
 
-/// Calls function(first, n) for blocks of rows, on all threads.
+/// Calls function(first, n) for blocks of rows, as many for every thread.
 template <typename Function> void for_blocks(int64_t n_rows, const Function& function) {
-    const int64_t n_blocks = (n_rows + rows_per_block - 1) / rows_per_block;
+    const int64_t n_threads = at::get_num_threads();
+    const int64_t needed = (n_rows + most_rows_per_block - 1) / most_rows_per_block;
+    const int64_t n_blocks = (needed + n_threads - 1) / n_threads * n_threads;
+    const int64_t size = n_blocks > 0 ? (n_rows + n_blocks - 1) / n_blocks : 0;
     at::parallel_for(0, n_blocks, 1, [&](int64_t first_block, int64_t last_block) {
         for (int64_t block = first_block; block < last_block; ++block) {
-            const int64_t first = block * rows_per_block;
-            function(first, std::min(rows_per_block, n_rows - first));
+            const int64_t first = block * size;
+            if (first < n_rows) {
+                function(first, std::min(size, n_rows - first));
+            }
         }
     });
 }
