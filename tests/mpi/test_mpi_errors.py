@@ -87,7 +87,11 @@ def child_of(parent):
 
 
 def test_killed_rank_ends_the_job_within_seconds(setup, tmp_path):
-    """As when memory runs out: the other rank does not wait for its messages."""
+    """As when memory runs out: the other rank does not wait for its messages.
+
+    Who killed it is the launcher's to say. MPICH's says "Killed (signal 9)" most of the
+    time, and sometimes ends without a word; its exit status tells every time.
+    """
     (tmp_path / "start.sh").write_text('echo $$ > "pid.$PMI_RANK" && exec "$@"\n')
     (tmp_path / "in.test").write_text(
         setup + "thermo 1\nfix move all nve\nrun 1000000\n"
@@ -113,4 +117,3 @@ def test_killed_rank_ends_the_job_within_seconds(setup, tmp_path):
         job.wait(timeout=LIMIT)
     assert job.returncode != 0
     assert time.monotonic() - started < 30
-    assert "Killed (signal 9)" in output.read_text()
