@@ -53,7 +53,8 @@ RecomputedGhosts::RecomputedGhosts(
 void RecomputedGhosts::begin_step(const DomainView& view) {
     PETMAD_CHECK(
         view.ghost_distances != nullptr || view.n_total == view.n_owned,
-        "recomputed ghosts need `ghost_distances`, their distances from the domain"
+        "recomputed ghosts need `ghost_distances`, their distances from the domain, but none were "
+        "given; pass one for each ghost [Å], or leave `mode` at the exchange"
     );
     distances_.clear();
     for (const int64_t atom : atoms_) {

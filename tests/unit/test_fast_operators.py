@@ -74,19 +74,44 @@ def test_edges_must_be_sorted_by_center():
     assert ops.edge_starts(torch.tensor([0, 0, 2]), 4).tolist() == [0, 2, 2, 3, 3]
 
 
+def run_compress(**changes):
+    given = {
+        "geometry": rows(2, 4),
+        "messages": rows(2, 0),
+        "species": torch.tensor([0, 1]),
+        "table": rows(2, 6),
+        "w_geometry": rows(4, 6),
+        "w_message": torch.zeros(6, 0),
+        "w_out": rows(4, 6),
+        "b_out": torch.zeros(4),
+    }
+    return ops.compress(**{**given, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"messages": rows(3, 0)}, r"do not fit together; pass one row per edge"),
+        ({"w_message": rows(6, 5)}, r"do not fit a table .*the layer's own weights"),
+        ({"b_out": torch.zeros(3)}, r"do not fit a table"),
+    ],
+)
+def test_compress_wants_shapes_that_fit(changes, message):
+    assert run_compress().shape == (2, 4)
+    with pytest.raises(RuntimeError, match=message):
+        run_compress(**changes)
+
+
+def test_norm_linear_wants_one_bias_per_column():
+    arguments = ("none", NOTHING, NOTHING, 0.0, rows(6, 4))
+    assert ops.norm_linear(rows(), *arguments, torch.zeros(6)).shape == (3, 6)
+    with pytest.raises(RuntimeError, match=r"do not fit weights .*own weights"):
+        ops.norm_linear(rows(), *arguments, torch.zeros(5))
+
+
 def test_species_outside_the_table():
-    empty = torch.zeros(6, 0)
     with pytest.raises(RuntimeError, match=r"species of edge 1 is 2; .* 0 to 1"):
-        ops.compress(
-            rows(2, 4),
-            rows(2, 0),
-            torch.tensor([0, 2]),
-            rows(2, 6),
-            rows(4, 6),
-            empty,
-            rows(4, 6),
-            torch.zeros(4),
-        )
+        run_compress(species=torch.tensor([0, 2]))
 
 
 def test_instruction_set_by_name():

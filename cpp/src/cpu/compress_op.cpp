@@ -22,6 +22,27 @@ void check_species(const Tensor& species, int64_t n_species) {
     }
 }
 
+void check_shapes(
+    const Tensor& geometry, const Tensor& messages, const Tensor& species, const Tensor& table,
+    const Tensor& w_geometry, const Tensor& w_message, const Tensor& w_out, const Tensor& b_out
+) {
+    const int64_t n_rows = geometry.size(0);
+    const int64_t h = table.size(1);
+    PETMAD_CHECK(
+        geometry.size(1) == 4 && messages.size(0) == n_rows && species.numel() == n_rows,
+        "compress: geometry ", geometry.sizes(), ", messages ", messages.sizes(), " and species ",
+        species.sizes(), " do not fit together", "; pass one row per edge, geometry of width 4"
+    );
+    PETMAD_CHECK(
+        w_geometry.size(0) == 4 && w_geometry.size(1) == h && w_message.size(0) == h
+            && w_message.size(1) == messages.size(1) && w_out.size(1) == h
+            && b_out.numel() == w_out.size(0),
+        "compress: weights ", w_geometry.sizes(), ", ", w_message.sizes(), ", ", w_out.sizes(),
+        " and ", b_out.sizes(), " do not fit a table ", table.sizes(),
+        "; pass the layer's own weights"
+    );
+}
+
 struct Compress : torch::autograd::Function<Compress> {
     static Tensor forward(
         AutogradContext* context, const Tensor& geometry_, const Tensor& messages_,
@@ -33,6 +54,7 @@ struct Compress : torch::autograd::Function<Compress> {
         const Tensor geometry = geometry_.detach().contiguous();
         const Tensor messages = messages_.detach().contiguous();
         const Tensor species = species_.detach().contiguous();
+        check_shapes(geometry, messages, species, table, w_geometry, w_message, w_out, b_out);
         check_species(species, table.size(0));
         const int64_t n_rows = geometry.size(0);
         const int64_t h = table.size(1);

@@ -25,7 +25,8 @@ struct Layers {
         check_frozen({gain, bias, w_in, b_in, w_out, b_out});
         PETMAD_CHECK(
             x.dim() == 2 && x.size(1) == w_in.size(1) && w_in.size(0) == (gated ? 2 : 1) * inner()
-                && (!residual || w_out.size(0) == x.size(1)),
+                && (!residual || w_out.size(0) == x.size(1)) && b_in.numel() == w_in.size(0)
+                && b_out.numel() == w_out.size(0),
             "mlp: rows ", x.sizes(), " do not fit weights ", w_in.sizes(), " and ", w_out.sizes(),
             "; pass the layer's own weights"
         );
@@ -194,6 +195,11 @@ struct NormLinear : torch::autograd::Function<NormLinear> {
     ) {
         const at::AutoDispatchBelowADInplaceOrView guard;
         check_frozen({gain, bias, w, b});
+        PETMAD_CHECK(
+            x_.dim() == 2 && x_.size(1) == w.size(1) && b.numel() == w.size(0),
+            "norm_linear: rows ", x_.sizes(), " do not fit weights ", w.sizes(), " and biases ",
+            b.sizes(), "; pass the layer's own weights"
+        );
         const Tensor x = x_.detach().contiguous();
         const int64_t d = x.size(1);
         Tensor statistics = torch::empty({x.size(0), statistics_width(kind)}, x.options());

@@ -19,7 +19,9 @@ mlp(const torch::Tensor& x, const std::string& norm, const torch::Tensor& gain,
     const torch::Tensor& w_out, const torch::Tensor& b_out, const std::string& activation,
     bool residual, bool activate_output);
 
-/// norm(x) @ wᵀ + b
+/// norm(x) @ wᵀ + b, [n, m] of x [n, d] and w [m, d]; the norm as in mlp(). Differentiable once, in
+/// x alone. Both throw Error: shapes that do not fit, an unknown norm, a weight that asks for a
+/// gradient; and, in the backward pass, second derivatives.
 torch::Tensor norm_linear(
     const torch::Tensor& x, const std::string& norm, const torch::Tensor& gain,
     const torch::Tensor& bias, double epsilon, const torch::Tensor& w, const torch::Tensor& b
