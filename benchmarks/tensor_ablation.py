@@ -1,21 +1,23 @@
 """Four ways to get a tensor's scalars, with and without the λ columns, by data size.
 
-    python benchmarks/tensor_ablation.py --data-dir DATA [--set qm7b] [--quick]
+    python benchmarks/tensor_ablation.py --data-dir DATA [--set qm7b] [--steps 10000]
 
 Trains every combination on the first part of one shuffled training set, evaluates on
-the test set with 32 rotations, and writes a table (Markdown), a picture and the numbers
-to the output folder; finished runs are kept, so that an interrupted ablation goes on
-where it stopped. ``--quick`` goes through the same motions in a minute or two.
+the test set with 32 rotations, and writes ``results/tensor_ablation.json``, the table
+beside it as ``.md``, and the picture ``docs/tensor_ablation.svg``. Finished runs are
+kept in the output folder, so that an interrupted ablation goes on where it stopped.
+``--quick`` goes through the same motions in a minute or two and writes all there.
 """
 
 import argparse
 import json
 import lzma
 import pathlib
+import time
 from typing import Any, NamedTuple
 
 import numpy as np
-from report import context
+from report import RESULTS, save
 
 from petmad.training.checkpoint import load_potential
 from petmad.training.options import parse_options
@@ -157,9 +159,12 @@ def run(
                 values = make_options(data, readout, columns, n_train, args)
                 options = parse_options({**values, "output": str(folder / name)})
                 last = folder / name / "last.ckpt"
+                started = time.process_time()
                 best = train(options, resume=last if last.exists() else None)
+                seconds = time.process_time() - started
                 potential, _ = load_potential(best)
                 errors = evaluate_tensors(potential, test, n_rotations=args.rotations)
+                errors["train_cpu_seconds"] = seconds
                 done.write_text(json.dumps(errors, indent=1))
             errors = json.loads(done.read_text())
             row = {"readout": readout, "lambda_columns": columns, "n_train": n_train}
@@ -194,9 +199,10 @@ def plot(rows: list[dict[str, Any]], data: DataSet, path: pathlib.Path) -> None:
     import matplotlib as mpl
 
     mpl.use("Agg")
+    mpl.rcParams.update({"svg.hashsalt": "petmad", "svg.fonttype": "none"})
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, 3, figsize=(12, 4))
+    figure, axes = plt.subplots(1, 3, figsize=(11, 3.8))
     colors = {
         name: f"C{i}" for i, name in enumerate(("edge", "node", "exact", "direct"))
     }
@@ -213,10 +219,12 @@ def plot(rows: list[dict[str, Any]], data: DataSet, path: pathlib.Path) -> None:
                 *zip(*mine, strict=True), style, color=colors[readout], label=name
             )
         axis.axhline(data.linear[block], color="gray", lw=1, label="linear model")
-        axis.set(title=block, xlabel="training structures", ylabel="test RMSE")
+        unit = (DIPOLE if "dipole" in block else POLARIZABILITY)["unit"]
+        axis.set(title=block, xlabel="training structures")
+        axis.set(ylabel=f"test RMSE [{unit}]")
     axes[0].legend(fontsize=7)
     figure.tight_layout()
-    figure.savefig(path, dpi=150)
+    figure.savefig(path, metadata={"Date": None})
 
 
 def main() -> None:
@@ -243,11 +251,15 @@ def main() -> None:
     }
     rows = run(args, folder, frames)
     text = table(rows, data)
-    (folder / "table.md").write_text(text)
-    plot(rows, data, folder / "ablation.png")
-    result = {**context(), "set": args.set, "steps": args.steps, "rows": rows}
-    (folder / "ablation.json").write_text(json.dumps(result, indent=1) + "\n")
-    print(text, folder, sep="\n")
+    print(text)
+    if args.quick:
+        (folder / "table.md").write_text(text)
+        plot(rows, data, folder / "ablation.svg")
+        return
+    (RESULTS / "tensor_ablation.md").write_text(text)
+    plot(rows, data, RESULTS.parents[1] / "docs" / "tensor_ablation.svg")
+    settings = {"set": args.set, "steps": args.steps, "width": args.width}
+    print(save("tensor_ablation", {**settings, "rows": rows}))
 
 
 if __name__ == "__main__":

@@ -27,31 +27,37 @@ def train(arguments: argparse.Namespace) -> None:
 
 def evaluate(arguments: argparse.Namespace) -> None:
     """``petmad evaluate``."""
-    from petmad.data.structures import LabelKeys
+    from petmad.data.structures import LabelKeys, lacks_label
     from petmad.training.evaluation import evaluate as run
     from petmad.training.evaluation import format_errors, load_predictor
 
     keys = LabelKeys(arguments.energy_key, arguments.forces_key, arguments.stress_key)
     predictor = load_predictor(arguments.model)
-    if predictor.has_energy:
+    has_tensors = arguments.model.endswith(".ckpt") and _has_tensors(arguments.model)
+    if predictor.has_energy and not (
+        has_tensors and lacks_label(arguments.file, arguments.energy_key)
+    ):
         print(format_errors(run(predictor, arguments.file, keys)))
-    if arguments.model.endswith(".ckpt"):
+    if has_tensors:
         _evaluate_tensors(arguments)
 
 
+def _has_tensors(path: str) -> bool:
+    from petmad.training.checkpoint import load_potential
+
+    return any(spec.blocks for spec in load_potential(path)[0].targets)
+
+
 def _evaluate_tensors(arguments: argparse.Namespace) -> None:
-    """The tensor targets of a checkpoint, if it has any."""
+    """The tensor targets of a checkpoint."""
     from petmad.training.checkpoint import load_potential
     from petmad.training.tensor_evaluation import (
         evaluate_tensors,
         format_tensor_errors,
         label_keys,
-        make_targets,
     )
 
     potential, provenance = load_potential(arguments.model)
-    if not make_targets(potential):
-        return
     keys = {**label_keys(provenance), **dict(arguments.target_key)}
     errors = evaluate_tensors(potential, arguments.file, keys, arguments.rotations)
     print(format_tensor_errors(potential, errors))

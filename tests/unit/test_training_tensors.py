@@ -24,7 +24,7 @@ from petmad.training.options import (
     load_options,
     parse_options,
 )
-from petmad.training.tensor_evaluation import evaluate_tensors
+from petmad.training.tensor_evaluation import evaluate_tensors, spread_warnings
 from petmad.training.tensors import (
     TensorErrors,
     TensorTarget,
@@ -343,9 +343,28 @@ def test_training_beside_the_energy_and_alone(tmp_path, energy_key, capsys):
     output = capsys.readouterr().out
     assert "dipole_l1" in output
     assert ("meV/atom" in output) is bool(energy_key)
+    if energy_key:  # of a file without energies the tensors alone are told
+        bare = waters(2, seed=2)
+        for atoms in bare:
+            del atoms.calc.results["energy"]
+        path = write(tmp_path / "bare.xyz", bare)
+        assert main(["evaluate", str(best), path, "--rotations", "0"]) == 0
+        output = capsys.readouterr().out
+        assert "dipole_l1" in output
+        assert "meV/atom" not in output
     other = parse_options({**values, "targets": {"dipole": {"kind": "vector"}}})
     with pytest.raises(ValueError, match="its `targets` is"):
         train(other, resume=tmp_path / "run" / "last.ckpt")
+
+
+def test_large_spreads_are_pointed_out():
+    errors = {"a_l1_rmse": 1.0, "a_l1_spread": 0.19, "b_l0_rmse": 0.5, "b_l2_rmse": 0.5}
+    assert spread_warnings(errors) == []
+    errors.update(b_l0_spread=0.101, b_l2_spread=float("nan"))
+    first, second = spread_warnings(errors)
+    assert first.startswith("b_l0: predictions spread over rotations by 0.101, more")
+    assert "fifth of the RMSE of 0.5; train longer, average" in first
+    assert second.startswith("b_l2")
 
 
 def test_exact_readout_has_no_spread_and_learns(tmp_path):

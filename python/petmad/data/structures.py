@@ -134,6 +134,11 @@ def read_structures(
     ]
 
 
+def lacks_label(path: str | Path, key: str) -> bool:
+    """Whether no frame of a file has a label of this name."""
+    return not any(key in _labels(atoms) for atoms in read_frames(path))
+
+
 def to_structure(
     atoms: ase.Atoms, source: str, keys: LabelKeys, needs_forces: bool = True
 ) -> Structure:

@@ -30,6 +30,8 @@ from .tensors import (
 
 
 N_ROTATIONS = 32
+LARGE_SPREAD = 0.2
+"""Part of the RMSE below which the spread hardly adds to it (2 % in quadrature)."""
 
 
 def evaluate_tensors(
@@ -164,4 +166,19 @@ def format_tensor_errors(potential: Potential, errors: dict[str, float]) -> str:
                 value = errors.get(f"{name}_{kind}")
                 numbers.append(f"{'-':>10}" if value is None else f"{value:10.3g}")
             lines.append(f"{name:20} {' '.join(numbers)}  {spec.unit}")
-    return "\n".join(lines)
+    return "\n".join(lines + spread_warnings(errors))
+
+
+def spread_warnings(errors: dict[str, float]) -> list[str]:
+    """A line for each block whose spread is not well below its error."""
+    lines = []
+    for key, spread in errors.items():
+        name = key.removesuffix("_spread")
+        rmse = errors.get(f"{name}_rmse", 0.0)
+        if key.endswith("_spread") and not spread < LARGE_SPREAD * rmse:
+            lines.append(
+                f"{name}: predictions spread over rotations by {spread:.3g}, more than "
+                f"a fifth of the RMSE of {rmse:.3g}; train longer, average over "
+                "rotations, or use `readout: exact`, which has no spread"
+            )
+    return lines
