@@ -129,7 +129,7 @@ def make_options(
         "training": {
             "epochs": epochs,
             "batch_size": batch,
-            "learning_rate": 1e-3,
+            "learning_rate": args.learning_rate,
             "warmup_fraction": 0.05,
             "ema_decay": 0.99,
             "monitor": "rmse_prod",
@@ -234,6 +234,7 @@ def main() -> None:
     parser.add_argument("--set", choices=SETS, default="qm7b")
     parser.add_argument("--output", type=pathlib.Path, default="tensor-ablation")
     parser.add_argument("--steps", type=int, default=10000, help="per training")
+    parser.add_argument("--learning-rate", type=float, default=2e-3, help="peak")
     parser.add_argument("--width", type=int, default=64, help="of the network")
     parser.add_argument("--rotations", type=int, default=32)
     parser.add_argument("--threads", type=int, default=1)
@@ -258,7 +259,8 @@ def main() -> None:
         return
     (RESULTS / "tensor_ablation.md").write_text(text)
     plot(rows, data, RESULTS.parents[1] / "docs" / "tensor_ablation.svg")
-    settings = {"set": args.set, "steps": args.steps, "width": args.width}
+    names = ("set", "steps", "width", "learning_rate")
+    settings = {name: getattr(args, name) for name in names}
     print(save("tensor_ablation", {**settings, "rows": rows}))
 
 
