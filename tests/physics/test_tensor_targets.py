@@ -10,6 +10,7 @@ from finite_differences import assert_derivative
 from graphs import make_graph
 from kept_edges import bisect_change
 from structures import Structure, ethanol, random_structure, slab, triclinic
+from torch.utils.flop_counter import FlopCounterMode
 from variants import ATOMIC_NUMBERS, TINY, VARIANTS
 
 from petmad.model import PETConfig, Potential, TargetSpec
@@ -256,6 +257,26 @@ def test_exact_tensors_alone_pass_the_layers_by(variant, scripted):
     for outputs in (["dipole"], ["features"], ["layer_sizes"]):
         assert model(graph, outputs)[outputs[0]].abs().sum() > 0, outputs
     assert len(model(graph, ["alpha", "layer_sizes"])["layer_sizes"]) > 0
+
+
+@pytest.mark.parametrize("readout", READOUTS)
+def test_a_dipole_and_a_polarizability_add_little(readout):
+    """Below 15 % of the operations of an energy, at a usual width; and some."""
+    config = PETConfig(cutoff=5.0, num_neighbors_adaptive=16)
+    specs = [
+        TargetSpec("dipole", "vector", readout=readout),
+        TargetSpec("alpha", "symmetric", readout=readout),
+    ]
+    model = Potential(config, ATOMIC_NUMBERS, [TargetSpec(), *specs])
+    graph = make_graph([triclinic()], config.cutoff)
+
+    def operations(outputs):
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            model(graph, outputs)
+        return counter.get_total_flops()
+
+    few, many = operations(["energy"]), operations(model.target_names)
+    assert few < many < 1.15 * few
 
 
 def planar(numbers, positions, seed):
