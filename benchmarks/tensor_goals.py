@@ -95,6 +95,12 @@ def judge(checkpoint: pathlib.Path, test: pathlib.Path, data: str) -> dict[str, 
     return {"data": data, "trained": trained, **context(), "blocks": blocks}
 
 
+def stored() -> dict[str, Any]:
+    """What was judged before, by example."""
+    path = RESULTS / f"{NAME}.json"
+    return json.loads(path.read_text())["models"] if path.exists() else {}
+
+
 def line(example: str, name: str, block: dict[str, Any]) -> str:
     """A row of the table."""
     verdict = "" if block["reaches_goal"] else "  MISSES ITS GOAL"
@@ -112,8 +118,6 @@ def main() -> None:
     parser.add_argument("--runs", type=pathlib.Path, default=pathlib.Path("runs"))
     parser.add_argument("--only", nargs="*", choices=EXAMPLES, default=list(EXAMPLES))
     arguments = parser.parse_args()
-    stored = RESULTS / f"{NAME}.json"
-    models = json.loads(stored.read_text())["models"] if stored.exists() else {}
     print(
         f"{'example':21} {'':6} {'block':18} {'test RMSE':>9} {'spread':>9}    linear"
     )
@@ -122,13 +126,13 @@ def main() -> None:
         if checkpoint.exists():
             data = EXAMPLES[example]
             test = arguments.data_dir / data / "test.extxyz.xz"
-            models[example] = judge(checkpoint, test, data)
-            for name, block in models[example]["blocks"].items():
+            model = judge(checkpoint, test, data)
+            for name, block in model["blocks"].items():
                 print(line(example, name, block))
-            save(NAME, {"models": models})
+            save(NAME, {"models": {**stored(), example: model}})
     verdicts = [
         block["reaches_goal"] and block["turns"]
-        for model in models.values()
+        for model in stored().values()
         for block in model["blocks"].values()
     ]
     sys.exit(not all(verdicts))
