@@ -6,9 +6,11 @@ import logging
 import numpy as np
 import pytest
 import torch
+import upstream_files
 from toy_data import MODEL, alloys, write
 from toy_data import options as toy_options
 
+from petmad.cli import main
 from petmad.data import collate, make_sample
 from petmad.data.structures import LabelKeys, to_structure
 from petmad.export import export_model
@@ -174,6 +176,27 @@ def test_heads_alone_leave_the_rest_to_the_last_bit(origin, tensor_values, reado
         found = best(graph, outputs)[name]
         assert torch.equal(found, origin(graph, outputs)[name]), name
     assert best(graph, ["dipole"])["dipole"].any()
+
+
+@pytest.mark.parametrize("parameters", ["heads", "all"])
+def test_a_dipole_on_a_model_of_upstream(tmp_path, tensor_values, parameters):
+    """A converted checkpoint, its network kept or trained on."""
+    model = Potential(PETConfig.from_dict(MODEL), [29, 79]).to_dtype(torch.float32)
+    upstream_files.save(upstream_files.newest(model), tmp_path / "upstream.ckpt")
+    start = str(tmp_path / "start.ckpt")
+    assert main(["convert", str(tmp_path / "upstream.ckpt"), "-o", start]) == 0
+    tensor_values["training"].update(
+        start_from=start, parameters=parameters, epochs=1, learning_rate=1e-3
+    )
+    best, _ = checkpoint.load_potential(train(parse_options(tensor_values)))
+    names = ["energy", "dipole"] if parameters == "heads" else ["dipole"]
+    assert best.target_names == names
+    same = [
+        torch.equal(tensor, model.network.state_dict()[name])
+        for name, tensor in best.network.state_dict().items()
+    ]
+    assert all(same) if parameters == "heads" else not any(same[:5])
+    assert float(best.scales[-1][0, 0]) != 1.0
 
 
 def one_graph(atoms, potential):
