@@ -4,8 +4,6 @@ Domains are made by hand, see ``domains``. The variants are upstream's, with cut
 shortened to 0.6 of theirs where a dense periodic cell would have thousands of ghosts.
 """
 
-import os
-
 import numpy as np
 import pytest
 from domains import Structure, assemble, decompose, evaluate_domains
@@ -149,16 +147,13 @@ def test_ranks_are_one_rank(engines, name):
     wanted = some[0].evaluate(*structure, atomic_virials=True, **options)
     rows = some[0].statistics.n_evaluated_edges
     assert rows > 0
-    # As many ranks as ghosts' copies of all atoms allow in a second; all of them take
-    # half an hour.
-    few = (1, 2, 3, 4, 8) if os.environ.get("PETMAD_ALL_RANKS") else (1, 2)
     for n_ranks in (1, 2, 3, 4, 8):
         ranks = deal(structure, name, n_ranks)
         domains = decompose(structure, ranks, n_ranks, info.cutoff)
         results = evaluate_domains(some[:n_ranks], domains, **options)
         assert_same(assemble(domains, results, len(ranks)), wanted)
         assert n_rows(some[:n_ranks]) == rows, "work of the exchange"
-    for n_ranks in few if name in DENSE else (1, 2, 3, 4, 8):
+    for n_ranks in (1, 2, 3, 4, 8):
         ranks = deal(structure, name, n_ranks)
         domains = decompose(structure, ranks, n_ranks, info.reach)
         results = evaluate_domains(
