@@ -52,7 +52,7 @@ def resave(source, target, change) -> None:
 def test_metadata(model_path, potential):
     metadata = read_metadata(model_path)
     expected = {
-        "format_version": 2,
+        "format_version": 3,
         "name": "water",
         "architecture": "PET",
         "atomic_numbers": ATOMIC_NUMBERS,
@@ -148,7 +148,7 @@ def test_export_refuses_what_it_cannot_write(tmp_path, potential):
         export_model(potential, tmp_path / "model.pt", "float16")
     other = Potential(potential.config, [1], [TargetSpec("charge", "generic")])
     with pytest.raises(
-        ValueError, match=r"needs a target named 'energy'.*\['charge'\]"
+        ValueError, match=r"needs a target named 'energy' or a tensor.*\['charge'\]"
     ):
         export_model(other, tmp_path / "model.pt")
     assert not list(tmp_path.iterdir())
