@@ -3,8 +3,6 @@
 Whoever loads the file evaluates them and compares, see ``Engine::check_golden``.
 """
 
-from typing import Dict, List
-
 import numpy as np
 import torch
 
@@ -13,7 +11,7 @@ from .model.folds import fold_forces, fold_virial
 from .neighbors import neighbor_list
 
 
-def golden_systems(potential: Potential) -> List[Dict[str, torch.Tensor]]:
+def golden_systems(potential: Potential) -> list[dict[str, torch.Tensor]]:
     """Three small systems of the model's species: a cluster, a crystal cell, a slab.
 
     Neighbors sit near 2 Å, so that every layer is exercised.
@@ -40,7 +38,7 @@ def golden_systems(potential: Potential) -> List[Dict[str, torch.Tensor]]:
     return systems
 
 
-def system_graph(system: Dict[str, torch.Tensor], cutoff: float) -> EdgeGraph:
+def system_graph(system: dict[str, torch.Tensor], cutoff: float) -> EdgeGraph:
     """Atoms and edges of a system of the keys of :func:`golden_systems`."""
     positions, cell = system["positions"], system["cell"]
     edges = neighbor_list(positions, cell, system["pbc"], cutoff)
@@ -60,8 +58,8 @@ def system_graph(system: Dict[str, torch.Tensor], cutoff: float) -> EdgeGraph:
 
 
 def evaluate_golden(
-    potential: Potential, system: Dict[str, torch.Tensor]
-) -> Dict[str, torch.Tensor]:
+    potential: Potential, system: dict[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
     """The system with the answers of the eager model.
 
     Energy, atomic energies, forces and virial where the model has an energy, and the

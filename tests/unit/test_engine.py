@@ -320,7 +320,7 @@ def test_newer_format(model_path, tmp_path):
     path = str(tmp_path / "newer.pt")
     torch.jit.save(module, path)
     with pytest.raises(
-        ValueError, match="has format version 99, this petmad reads up to 2"
+        ValueError, match="has format version 99, this petmad reads up to 3"
     ):
         Engine(path)
 

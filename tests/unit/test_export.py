@@ -200,7 +200,7 @@ def test_newer_format(model_path, tmp_path):
 
     path = tmp_path / "new.pt"
     resave(model_path, path, renew)
-    message = "has format version 99, this petmad .* reads up to 2; install a newer"
+    message = "has format version 99, this petmad .* reads up to 3; install a newer"
     with pytest.raises(ValueError, match=message):
         read_metadata(path)
 
