@@ -212,13 +212,30 @@ def test_bad_commands(paths, error_of, model, before, command, message):
     assert message in found
 
 
-def test_steps_that_nobody_announced(paths, error_of):
-    """The first step of a run is evaluated for all computes, the third for none."""
-    use = 'compute mu all petmad/tensor dipole\nrun {}\nprint "$(c_mu[1])"\n'
-    found = error_of(paths["edge"], use.format(0) + use.format(3).split("\n", 1)[1])
-    message = "compute petmad/tensor: `dipole` was not evaluated on this step, since"
-    assert message in found
-    assert "ask for it in thermo_style, a fix or a dump that is active" in found
+def test_steps_that_nobody_announced(paths, lmp, tmp_path):
+    """Thermo output announces its own steps; on those between nothing is evaluated."""
+    box = triclinic()
+    write_data(tmp_path / "box.data", box)
+    lmp.command("clear")
+    script = setup_lines(box, tmp_path / "box.data", paths["edge"])
+    script += "compute mu all petmad/tensor dipole\nthermo_style custom step c_mu[1]\n"
+    lmp.commands_string(script + "thermo 2\nfix spy all external pf/callback 1 1\n")
+    seen = {}
+
+    def look(_, step, *arrays):
+        try:
+            seen[step] = lmp.extract_compute("mu", 0, 1)[0]
+        except Exception as error:
+            seen[step] = " ".join(str(error).split())
+
+    lmp.set_fix_external_callback("spy", look)
+    lmp.command("run 4")
+    expected = engine_tensors(paths["edge"], box)["sums"]["dipole"][0]
+    for step in (0, 2, 4):
+        assert seen[step] == pytest.approx(expected, rel=1e-9)
+    for step in (1, 3):
+        assert "tensor: `dipole` was not evaluated on this step, since" in seen[step]
+        assert "ask for it in thermo_style, a fix or a dump that is" in seen[step]
 
 
 def test_a_model_without_energy_drives_nothing(paths, error_of):
