@@ -54,6 +54,9 @@ struct RunTotals {
 /// Model, precision, device, threads, mode and reach.
 std::string describe_setup(const petmad::ModelInfo& info, const RunSetup& setup);
 
+/// Names of tensor targets with kind and unit, in one line without an end.
+std::string list_tensors(const std::vector<petmad::TensorInfo>& tensors);
+
 /// Table type -> element -> species -> mass.
 std::string describe_types(const std::vector<TypeEntry>& types);
 

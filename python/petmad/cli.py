@@ -35,12 +35,12 @@ def evaluate(arguments: argparse.Namespace) -> None:
     predictor = load_predictor(arguments.model)
     if predictor.has_energy:
         print(format_errors(run(predictor, arguments.file, keys)))
-    if arguments.model.endswith(".ckpt"):
-        _evaluate_tensors(arguments)
+    _evaluate_tensors(arguments)
 
 
 def _evaluate_tensors(arguments: argparse.Namespace) -> None:
-    """The tensor targets of a checkpoint, if it has any."""
+    """The tensor targets of a model, if it has any; in plain torch."""
+    from petmad.export import load_exported
     from petmad.training.checkpoint import load_potential
     from petmad.training.tensor_evaluation import (
         evaluate_tensors,
@@ -49,7 +49,8 @@ def _evaluate_tensors(arguments: argparse.Namespace) -> None:
         make_targets,
     )
 
-    potential, provenance = load_potential(arguments.model)
+    load = load_potential if arguments.model.endswith(".ckpt") else load_exported
+    potential, provenance = load(arguments.model)
     if not make_targets(potential):
         return
     keys = {**label_keys(provenance), **dict(arguments.target_key)}
