@@ -40,9 +40,6 @@ PairPetmad::PairPetmad(LAMMPS* lammps) : Pair(lammps) {
     no_virial_fdotr_compute = 1;
     centroidstressflag = CENTROID_AVAIL;
     comm_forward = 2; // rank and index of a ghost's owner; hybrid copies it right after settings()
-    if (comm->nprocs > 1) {
-        transport_ = std::make_unique<MpiTransport>(world);
-    }
 }
 
 PairPetmad::~PairPetmad() {
@@ -81,6 +78,7 @@ void PairPetmad::settings(int n_arguments, char** arguments) {
         options_ = parse_pair_options({arguments, arguments + n_arguments});
         mode_ = resolve_mode(options_.mode, comm->nprocs);
         load_model(options_);
+        check_energy();
         extras_ = Extras(engine_->info(), options_, world);
     });
     nextra = static_cast<int>(extras_.totals.size());
@@ -108,6 +106,22 @@ void PairPetmad::load_model(const PairOptions& options) {
     engine_options.check_golden = options.check_golden;
     engine_ = std::make_unique<petmad::Engine>(find_model(options.model), engine_options);
     cutoff_ = engine_->info().cutoff;
+    if (comm->nprocs > 1) {
+        const bool reads_device =
+            options.gpu_aware == "auto" ? mpi_reads_cuda_memory() : options.gpu_aware == "yes";
+        transport_ = std::make_unique<MpiTransport>(world, device_ != "cpu" && reads_device);
+    }
+    tensors_ = {engine_->info().tensors, -1, {}};
+}
+
+void PairPetmad::check_energy() const {
+    const petmad::ModelInfo& info = engine_->info();
+    PETMAD_CHECK(
+        info.has_energy, "the model '", info.name,
+        "' has no energy, so there are no forces in it, only: ", list_tensors(info.tensors),
+        "; train it beside an energy (leave `energy_key: null` out of the options), or evaluate it "
+        "in Python"
+    );
 }
 
 std::string PairPetmad::find_model(const std::string& name) const {
@@ -280,7 +294,11 @@ void PairPetmad::report_setup() {
         types.push_back(entry);
     }
     const std::string kernels = device_ == "cpu" ? petmad::cpu_kernels() : "torch";
-    const RunSetup setup{device_, mode_, n_threads_, comm->nprocs, kernels, ghost_depth()};
+    RunSetup setup{device_, mode_, n_threads_, comm->nprocs, kernels, ghost_depth(), ""};
+    if (device_ != "cpu" && mode_ == "exchange" && transport_) {
+        setup.messages =
+            transport_->reads_device_memory() ? "GPU memory (gpu/aware)" : "pinned host memory";
+    }
     utils::logmesg(
         lmp, describe_setup(engine_->info(), setup) + extras_.describe() + describe_types(types)
     );
@@ -365,6 +383,9 @@ void* PairPetmad::extract(const char* name, int& dimension) {
     dimension = 0;
     if (std::strcmp(name, "uncertainty_flag") == 0 && extras_.has_uncertainty()) {
         return &uncertainty_is_wanted_;
+    }
+    if (std::strcmp(name, tensor_results_name) == 0 && engine_) {
+        return &tensors_;
     }
     return std::strcmp(name, "cutoff") == 0 ? &cutoff_ : nullptr;
 }

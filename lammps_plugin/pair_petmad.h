@@ -19,6 +19,7 @@
 #include "pair_options.h"
 #include "petmad/engine.h"
 #include "report.h"
+#include "tensor_results.h"
 
 namespace petmad_lammps {
 
@@ -46,6 +47,7 @@ private:
     void together(const std::function<void()>& work);
 
     void load_model(const PairOptions& options);
+    void check_energy() const;
     std::string find_model(const std::string& name) const;
     std::string choose_device(const std::string& wanted) const;
     void assign_species(int n_arguments, char** arguments);
@@ -79,6 +81,7 @@ private:
     std::unique_ptr<MpiTransport> transport_; ///< none on one rank
 
     Extras extras_;                 ///< direct forces, uncertainties
+    TensorResults tensors_;         ///< for compute petmad/tensor
     int uncertainty_is_wanted_ = 0; ///< set by fix pair before the step
 
     std::vector<int32_t> species_of_type_; ///< [n_types + 1], -1 for NULL

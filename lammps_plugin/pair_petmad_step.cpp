@@ -11,7 +11,9 @@
 #include "error.h"
 #include "exceptions.h"
 #include "neighbor.h"
+#include "update.h"
 
+#include "compute_tensor.h"
 #include "petmad/error.h"
 
 namespace petmad_lammps {
@@ -34,6 +36,8 @@ void PairPetmad::compute(int eflag, int vflag) {
         const petmad::Results& results =
             engine_->evaluate(domain(changed), transport_.get(), requests());
         add_results(results);
+        tensors_.step = update->ntimestep;
+        tensors_.values = results.outputs;
         kept_edges_ = results.kept_edges;
     } catch (const LAMMPSException&) {
         throw;
@@ -52,6 +56,9 @@ petmad::Requests PairPetmad::requests() const {
     requests.virial = vflag_either != 0 && !extras_.has_direct_stress();
     requests.atomic_virials = vflag_atom || cvflag_atom;
     requests.outputs = extras_.requests(eflag_either != 0 || uncertainty_is_wanted_ != 0);
+    for (std::string& name : tensors_wanted(lmp)) {
+        requests.outputs.push_back(std::move(name));
+    }
     return requests;
 }
 

@@ -132,12 +132,22 @@ void* make_pair(void* lmp) {
     return factory != nullptr ? reinterpret_cast<void* (*)(void*)>(factory)(lmp) : nullptr;
 }
 
-/// PluginRecord::factory of the compute.
-void* make_load(void* lmp, int n_arguments, char** arguments) {
-    void* factory = find_factory(lmp, "compute petmad/load", "petmad_make_load");
+void* make_compute(
+    const char* style, const char* name, void* lmp, int n_arguments, char** arguments
+) {
+    void* factory = find_factory(lmp, style, name);
     using Make = void* (*)(void*, int, char**);
     return factory != nullptr ? reinterpret_cast<Make>(factory)(lmp, n_arguments, arguments)
                               : nullptr;
+}
+
+/// PluginRecord::factory of the computes.
+void* make_load(void* lmp, int n_arguments, char** arguments) {
+    return make_compute("compute petmad/load", "petmad_make_load", lmp, n_arguments, arguments);
+}
+
+void* make_tensor(void* lmp, int n_arguments, char** arguments) {
+    return make_compute("compute petmad/tensor", "petmad_make_tensor", lmp, n_arguments, arguments);
 }
 
 } // namespace
@@ -157,5 +167,9 @@ extern "C" void lammpsplugin_init(void* lmp, void* handle, void* register_plugin
     record.name = "petmad/load";
     record.info = "Kept edges of each atom, a weight for load balancing";
     record.factory = reinterpret_cast<void*>(&make_load);
+    reinterpret_cast<RegisterPlugin>(register_plugin)(&record, lmp);
+    record.name = "petmad/tensor";
+    record.info = "Dipoles, polarizabilities and other tensors of the model";
+    record.factory = reinterpret_cast<void*>(&make_tensor);
     reinterpret_cast<RegisterPlugin>(register_plugin)(&record, lmp);
 }

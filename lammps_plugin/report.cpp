@@ -24,7 +24,23 @@ std::string name_of(const TypeEntry& type) {
     return type.species >= 0 ? element_symbol(type.atomic_number) : "NULL";
 }
 
+std::string describe_tensors(const std::vector<petmad::TensorInfo>& tensors) {
+    if (tensors.empty()) {
+        return {};
+    }
+    return "  tensors (compute petmad/tensor): " + list_tensors(tensors) + "\n";
+}
+
 } // namespace
+
+std::string list_tensors(const std::vector<petmad::TensorInfo>& tensors) {
+    std::string text;
+    for (const petmad::TensorInfo& tensor : tensors) {
+        text += (text.empty() ? "" : ", ") + tensor.name + " (" + tensor.kind + ", " + tensor.unit
+                + (tensor.origin.empty() ? "" : ", origin " + tensor.origin) + ")";
+    }
+    return text;
+}
 
 std::string describe_setup(const petmad::ModelInfo& info, const RunSetup& setup) {
     const std::string mode = setup.mode == "images"
@@ -35,9 +51,11 @@ std::string describe_setup(const petmad::ModelInfo& info, const RunSetup& setup)
            + info.weights_hash.substr(0, 12) + "\n  file: " + info.path
            + "\n  precision: " + info.dtype + ", device: " + setup.device + ", threads per rank: "
            + std::to_string(setup.n_threads) + ", kernels: " + setup.kernels + "\n  mode: " + mode
+           + (setup.messages.empty() ? "" : ", messages through " + setup.messages)
            + format("\n  cutoff: %.6g A%s", info.cutoff, info.is_adaptive ? " (adaptive)" : "")
            + format("; reach: %lld hops,", static_cast<long long>(info.reach_hops))
-           + format(" %.6g A; ghosts: %.6g A deep\n", info.reach, setup.ghost_depth);
+           + format(" %.6g A; ghosts: %.6g A deep\n", info.reach, setup.ghost_depth)
+           + describe_tensors(info.tensors);
 }
 
 std::string describe_types(const std::vector<TypeEntry>& types) {

@@ -17,6 +17,7 @@ struct RunSetup {
     int n_ranks = 1;
     std::string kernels;      ///< what the network runs on
     double ghost_depth = 0.0; ///< Å
+    std::string messages;     ///< where those of a GPU pass; empty where there are none
 };
 
 /// One line of the table of types.
@@ -52,6 +53,9 @@ struct RunTotals {
 
 /// Model, precision, device, threads, mode and reach.
 std::string describe_setup(const petmad::ModelInfo& info, const RunSetup& setup);
+
+/// Names of tensor targets with kind and unit, in one line without an end.
+std::string list_tensors(const std::vector<petmad::TensorInfo>& tensors);
 
 /// Table type -> element -> species -> mass.
 std::string describe_types(const std::vector<TypeEntry>& types);

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 #include <utility>
 
@@ -111,7 +112,9 @@ struct Engine::Impl {
     run(const StepEdges& edges, std::pair<int64_t, int64_t> n_atoms, std::pair<int, int> conditions,
         const Domain* within, const Requests& requests) {
         const auto [n_owned, n_total] = n_atoms;
-        const bool want_gradients = requests.forces || requests.virial || requests.atomic_virials;
+        const bool has_energy = model.info().has_energy;
+        const bool want_gradients =
+            has_energy && (requests.forces || requests.virial || requests.atomic_virials);
         HaloExchange* halo = within ? within->halo() : nullptr;
         const double exchange_before = halo ? halo->seconds() : 0.0;
         double seconds = 0.0;
@@ -129,15 +132,17 @@ struct Engine::Impl {
         statistics.seconds_exchange += exchange;
 
         const Stopwatch stopwatch(statistics.seconds_fold);
-        results.energy = 0.0;
-        results.atomic_energies.assign(n_owned, 0.0);
-        results.forces.assign(3 * n_total, 0.0);
+        results.energy = has_energy ? 0.0 : NAN;
+        results.atomic_energies.assign(has_energy ? n_owned : 0, 0.0);
+        results.forces.assign(has_energy ? 3 * n_total : 0, 0.0);
         results.virial.fill(0.0);
         results.kept_edges.assign(n_owned, 0.0);
-        results.atomic_virials.assign(requests.atomic_virials ? 9 * n_total : 0, 0.0);
+        results.atomic_virials.assign(has_energy && requests.atomic_virials ? 9 * n_total : 0, 0.0);
         for (size_t node = 0; node < prediction.energies.size(); ++node) {
             results.energy += prediction.energies[node];
             results.atomic_energies[edges.owned_atoms[node]] = prediction.energies[node];
+        }
+        for (size_t node = 0; node < prediction.kept_edges.size(); ++node) {
             results.kept_edges[edges.owned_atoms[node]] = prediction.kept_edges[node];
         }
         if (want_gradients) {
@@ -170,6 +175,26 @@ struct Engine::Impl {
         statistics.n_kept_edges = n_kept;
         statistics.n_owned_edge_rows = n_kept * static_cast<int64_t>(rows.size());
         statistics.n_evaluated_edges = std::accumulate(rows.begin(), rows.end(), int64_t{0});
+    }
+
+    /// Largest deviation from the file's answers; relative to the largest force, and of a tensor to
+    /// its own largest entry.
+    double deviation_from(const Golden& golden, const Results& found) const {
+        double worst = 0.0;
+        if (golden.has_energy) {
+            const double error = std::max(
+                {deviation(&found.energy, {golden.energy}),
+                 deviation(found.atomic_energies.data(), golden.atomic_energies),
+                 deviation(found.forces.data(), golden.forces),
+                 deviation(found.virial.data(), golden.virial)}
+            );
+            worst = error / largest(golden.forces);
+        }
+        for (const auto& [name, wanted] : golden.tensors) {
+            const double scale = std::max(largest(wanted), std::numeric_limits<double>::min());
+            worst = std::max(worst, deviation(found.outputs.at(name).atoms.data(), wanted) / scale);
+        }
+        return worst;
     }
 
     void count_traffic(HaloExchange* halo) {
@@ -254,14 +279,11 @@ double Engine::check_golden() {
         system.pbc = golden.pbc;
         system.charge = golden.charge;
         system.spin_multiplicity = golden.spin_multiplicity;
-        const Results& found = evaluate(system);
-        const double error = std::max(
-            {deviation(&found.energy, {golden.energy}),
-             deviation(found.atomic_energies.data(), golden.atomic_energies),
-             deviation(found.forces.data(), golden.forces),
-             deviation(found.virial.data(), golden.virial)}
-        );
-        worst = std::max(worst, error / largest(golden.forces));
+        Requests requests;
+        for (const auto& [name, rows] : golden.tensors) {
+            requests.outputs.push_back(name);
+        }
+        worst = std::max(worst, impl_->deviation_from(golden, evaluate(system, requests)));
     }
     impl_->statistics = {};
     const double tolerance = golden_tolerance(info().dtype);

@@ -14,7 +14,7 @@
 namespace petmad {
 namespace {
 
-constexpr int64_t known_format = 2;
+constexpr int64_t known_format = 3;
 
 /// The sentence that matters in an exception of torch, without backtraces.
 std::string reason(const std::exception& exception) {
@@ -89,6 +89,18 @@ std::vector<std::string> strings(const torch::jit::Module& module, const char* a
     return result;
 }
 
+std::vector<TensorInfo> read_tensors(const torch::jit::Module& module) {
+    std::vector<TensorInfo> result;
+    for (const torch::IValue& item : module.attr("tensors").toListRef()) {
+        const auto& entry = item.toTupleRef().elements();
+        result.push_back(
+            {entry[0].toStringRef(), entry[1].toStringRef(), entry[2].toStringRef(),
+             entry[3].toStringRef(), entry[4].toInt(), entry[5].toBool()}
+        );
+    }
+    return result;
+}
+
 ModelInfo read_info(const torch::jit::Module& module, const std::string& path) {
     ModelInfo info;
     info.path = path;
@@ -104,6 +116,11 @@ ModelInfo read_info(const torch::jit::Module& module, const std::string& path) {
         info.norm_outputs = strings(module, "norm_outputs");
         info.n_members = module.attr("n_members").toInt();
     }
+    if (module.hasattr("tensors")) { // since format 3
+        info.tensors = read_tensors(module);
+    }
+    info.has_energy =
+        std::find(info.targets.begin(), info.targets.end(), "energy") != info.targets.end();
     info.cutoff = module.attr("cutoff").toDouble();
     info.is_adaptive = module.attr("is_adaptive").toBool();
     info.reach_hops = module.attr("reach_hops").toInt();
@@ -172,7 +189,10 @@ struct Model::Impl {
     /// What to ask of the module beside `further`.
     c10::List<std::string>
     all_outputs(int64_t halo, const std::vector<std::string>& further) const {
-        c10::List<std::string> names({"energy", "cutoff_stats"});
+        c10::List<std::string> names({"cutoff_stats"});
+        if (info.has_energy) {
+            names.push_back("energy");
+        }
         const bool can_recompute = module.hasattr("can_recompute");
         PETMAD_CHECK(
             can_recompute || halo != recompute_handle, "'", info.path,
@@ -235,7 +255,10 @@ Prediction Model::evaluate(
                                           .detach()
                                           .set_requires_grad(want_gradients);
         const auto outputs = impl_->forward(edges, vectors, charge, spin_multiplicity, halo, names);
-        const torch::Tensor energies = outputs.at("energy").toTensor();
+        torch::Tensor energies = torch::zeros({0}, torch::kFloat64);
+        if (impl_->info.has_energy) {
+            energies = outputs.at("energy").toTensor();
+        }
         Prediction prediction;
         prediction.energies = doubles(energies);
         prediction.kept_edges = doubles(outputs.at("cutoff_stats").toTensor().select(1, 1));
@@ -274,10 +297,16 @@ std::vector<Golden> Model::golden() const {
         std::copy_n(pbc.begin(), 3, golden.pbc.begin());
         golden.charge = at("charge").item<int>();
         golden.spin_multiplicity = at("spin_multiplicity").item<int>();
-        golden.energy = at("energy").item<double>();
-        golden.atomic_energies = doubles(at("atomic_energies"));
-        golden.forces = doubles(at("forces"));
-        golden.virial = doubles(at("virial"));
+        golden.has_energy = entries.contains("energy");
+        if (golden.has_energy) {
+            golden.energy = at("energy").item<double>();
+            golden.atomic_energies = doubles(at("atomic_energies"));
+            golden.forces = doubles(at("forces"));
+            golden.virial = doubles(at("virial"));
+        }
+        for (const TensorInfo& tensor : info().tensors) {
+            golden.tensors[tensor.name] = doubles(at(("tensor/" + tensor.name).c_str()));
+        }
         result.push_back(std::move(golden));
     }
     return result;

@@ -1,6 +1,7 @@
 // An exported model: the file, what it says about itself, and its evaluation on packed edges.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -12,7 +13,7 @@ namespace petmad {
 
 /// What the network says of one set of edges.
 struct Prediction {
-    std::vector<double> energies;     ///< [n_owned nodes] eV
+    std::vector<double> energies;     ///< [n_owned nodes] eV; empty of a model without energy
     std::vector<double> gradients;    ///< [n_edges, 3] ∂E/∂r_ij, eV/Å; empty unless asked for
     std::vector<double> kept_edges;   ///< [n_owned nodes] after the adaptive cutoff
     std::vector<int64_t> layer_edges; ///< rows of edges that each GNN layer evaluated; empty where
@@ -34,10 +35,12 @@ struct Golden {
     std::array<bool, 3> pbc{};
     int charge = 0;
     int spin_multiplicity = 1;
+    bool has_energy = false; ///< whether there are the following four
     double energy = 0.0;
     std::vector<double> atomic_energies;
     std::vector<double> forces;
     std::vector<double> virial;
+    std::map<std::string, std::vector<double>> tensors; ///< [n_atoms, width] by name
 };
 
 class Model {

@@ -50,18 +50,25 @@ void add_outputs(py::dict& result, const petmad::Outputs& outputs, py::ssize_t n
     result["sums"] = sums;
 }
 
-py::dict to_python(const petmad::Results& results) {
-    const auto n_owned = static_cast<py::ssize_t>(results.atomic_energies.size());
+/// The energy and what is derived from it.
+void add_energy(py::dict& result, const petmad::Results& results, py::ssize_t n_owned) {
     const auto n_total = static_cast<py::ssize_t>(results.forces.size() / 3);
-    py::dict result;
     result["energy"] = results.energy;
     result["atomic_energies"] = to_numpy(results.atomic_energies.data(), {n_owned});
     result["forces"] = to_numpy(results.forces.data(), {n_total, 3});
     result["virial"] = to_numpy(results.virial.data(), {3, 3});
-    result["kept_edges"] = to_numpy(results.kept_edges.data(), {n_owned});
     if (!results.atomic_virials.empty() || n_total == 0) {
         result["atomic_virials"] = to_numpy(results.atomic_virials.data(), {n_total, 3, 3});
     }
+}
+
+py::dict to_python(const petmad::Results& results, bool has_energy) {
+    const auto n_owned = static_cast<py::ssize_t>(results.kept_edges.size());
+    py::dict result;
+    if (has_energy) {
+        add_energy(result, results, n_owned);
+    }
+    result["kept_edges"] = to_numpy(results.kept_edges.data(), {n_owned});
     add_outputs(result, results.outputs, n_owned);
     return result;
 }
@@ -89,7 +96,7 @@ py::dict evaluate(
         const py::gil_scoped_release no_gil;
         results = &engine.evaluate(system, {gradients, gradients, atomic_virials, outputs});
     }
-    return to_python(*results);
+    return to_python(*results, engine.info().has_energy);
 }
 
 py::dict evaluate_domain(
@@ -136,7 +143,7 @@ py::dict evaluate_domain(
             view, host ? &*host : nullptr, {gradients, gradients, atomic_virials, outputs}
         );
     }
-    return to_python(*results);
+    return to_python(*results, engine.info().has_energy);
 }
 
 } // namespace
@@ -187,8 +194,10 @@ Args:
 Returns:
     dict of ``energy`` [eV], ``atomic_energies`` [n_atoms], ``forces`` [n_atoms, 3] eV/Å,
     ``virial`` [3, 3] eV, ``kept_edges`` [n_atoms], the neighbors within the adaptive cutoff, and of
-    the further predictions by name ``outputs`` [n_atoms, width] and ``sums`` over atoms. Those of
-    ``info.norm_outputs`` sum vectors, whose norm is the value.)",
+    the further predictions by name ``outputs`` [n_atoms, width] and ``sums`` over atoms, made in
+    float64. Those of ``info.norm_outputs`` sum vectors, whose norm is the value. Those of
+    ``info.tensors`` have rows of ``n_entries``: xyz, matrices row by row, or spherical components
+    from -λ to λ. A model without energy gives ``kept_edges``, ``outputs`` and ``sums`` alone.)",
             py::arg("positions"), py::arg("species"), py::arg("cell"), py::arg("pbc"),
             py::arg("charge") = 0, py::arg("spin_multiplicity") = 1,
             py::arg("atomic_virials") = false, py::arg("outputs") = Names{},

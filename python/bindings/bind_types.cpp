@@ -8,6 +8,14 @@
 void bind_types(pybind11::module_& module) {
     using petmad::ModelInfo;
     using petmad::Statistics;
+    using petmad::TensorInfo;
+    pybind11::class_<TensorInfo>(module, "TensorInfo", "A tensor target.")
+        .def_readonly("name", &TensorInfo::name)
+        .def_readonly("kind", &TensorInfo::kind)
+        .def_readonly("unit", &TensorInfo::unit)
+        .def_readonly("origin", &TensorInfo::origin)
+        .def_readonly("n_entries", &TensorInfo::n_entries)
+        .def_readonly("per_atom", &TensorInfo::per_atom);
     pybind11::class_<ModelInfo>(module, "ModelInfo", "What an exported file says about itself.")
         .def_readonly("path", &ModelInfo::path)
         .def_readonly("format_version", &ModelInfo::format_version)
@@ -18,6 +26,8 @@ void bind_types(pybind11::module_& module) {
         .def_readonly("targets", &ModelInfo::targets)
         .def_readonly("outputs", &ModelInfo::outputs)
         .def_readonly("norm_outputs", &ModelInfo::norm_outputs)
+        .def_readonly("tensors", &ModelInfo::tensors)
+        .def_readonly("has_energy", &ModelInfo::has_energy)
         .def_readonly("n_members", &ModelInfo::n_members)
         .def_readonly("cutoff", &ModelInfo::cutoff)
         .def_readonly("is_adaptive", &ModelInfo::is_adaptive)

@@ -10,6 +10,11 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from ._engine import Engine
+from .tensor_outputs import shaped, unit_factor
+
+
+TENSOR_DICTS = ("tensors", "atomic_tensors")
+"""Properties that hold all tensor targets by name."""
 
 
 class PETMADCalculator(Calculator):
@@ -26,8 +31,16 @@ class PETMADCalculator(Calculator):
       deviations of the energy and of each atom's, and ``energy_ensemble`` [n_members];
     - ``non_conservative_forces`` [n_atoms, 3] and ``non_conservative_stress`` [6], of
       the direct heads as they come, without removal of the mean force;
+    - tensor targets under their names, vectors [3] and matrices [3, 3], with a leading
+      [n_atoms] where they belong to atoms. A ``dipole`` comes in e·Å, as ASE has it, a
+      ``polarizability`` in Å³, converted from the unit in the file; all others as the
+      file has them;
+    - ``tensors``, a dict of all tensors of structures, and ``atomic_tensors``, one of
+      the [n_atoms, ...] of all tensors, whose sums they are; units as in the file;
     - every other output of the model under its own name, see ``self.extra_outputs``:
       further energies (``energy/pbe0``: a number), ``features``, ``cutoff_stats``, ...
+
+    A model of tensors alone has none of the energies, forces and stresses.
 
     Models conditioned on total charge and spin multiplicity read them from
     ``atoms.info["charge"]`` and ``atoms.info["spin_multiplicity"]`` (or ``"spin"``,
@@ -43,7 +56,7 @@ class PETMADCalculator(Calculator):
 
     Raises:
         ValueError: not a model file, no direct heads, or (on evaluation) an element the
-            model lacks.
+            model lacks, or a dipole in a unit that is not known.
     """
 
     implemented_properties: ClassVar[list[str]] = [
@@ -66,10 +79,13 @@ class PETMADCalculator(Calculator):
     ) -> None:
         super().__init__(**kwargs)
         self.engine = Engine(os.fspath(model), device, n_threads, check)
-        self.extra_outputs = extra_outputs(self.engine.info)
+        info = self.engine.info
+        self.extra_outputs = extra_outputs(info)
+        self._tensors = {tensor.name: tensor for tensor in info.tensors}
         self.implemented_properties = [
-            *type(self).implemented_properties,
+            *(type(self).implemented_properties if info.has_energy else []),
             *self.extra_outputs,
+            *(TENSOR_DICTS if self._tensors else ()),
         ]
         if direct and "non_conservative_forces" not in self.extra_outputs:
             raise ValueError(
@@ -111,7 +127,25 @@ class PETMADCalculator(Calculator):
             and "non_conservative_stress" not in self.extra_outputs
         )
         results = self._evaluate(atoms, species, properties, has_gradients)
-        self.results = {
+        self.results = {}
+        if self.engine.info.has_energy:
+            self._take_energy(results, atoms, properties, has_gradients)
+        for name in self._extras_of(properties):
+            self.results[name] = self._extra(name, results, atoms)
+        if any(name in properties for name in TENSOR_DICTS):
+            self._take_tensors(results)
+        if self.direct:
+            self._take_direct(results, atoms)
+
+    def _take_energy(
+        self,
+        results: dict[str, Any],
+        atoms: Any,
+        properties: list[str],
+        has_gradients: bool,
+    ) -> None:
+        """Energies, forces and stresses under ASE's names."""
+        self.results |= {
             "energy": results["energy"],
             "free_energy": results["energy"],
             "energies": results["atomic_energies"],
@@ -128,10 +162,18 @@ class PETMADCalculator(Calculator):
                 self.results["stresses"] = np.array(
                     [full_3x3_to_voigt_6_stress(-v / volume) for v in virials]
                 )
-        for name in self._extras_of(properties):
-            self.results[name] = self._extra(name, results, atoms)
-        if self.direct:
-            self._take_direct(results, atoms)
+
+    def _take_tensors(self, results: dict[str, Any]) -> None:
+        """All tensors by name, as the file has them."""
+        sums, rows = results["sums"], results["outputs"]
+        self.results["tensors"] = {
+            name: shaped(tensor, sums[name])
+            for name, tensor in self._tensors.items()
+            if not tensor.per_atom
+        }
+        self.results["atomic_tensors"] = {
+            name: shaped(tensor, rows[name]) for name, tensor in self._tensors.items()
+        }
 
     def _extras_of(self, properties: list[str]) -> list[str]:
         """Those of the wanted properties that are further outputs of the model."""
@@ -146,6 +188,8 @@ class PETMADCalculator(Calculator):
     ) -> dict[str, Any]:
         charge, spin_multiplicity = _state(atoms)
         extras = [self.extra_outputs[name] for name in self._extras_of(properties)]
+        if any(name in properties for name in TENSOR_DICTS):
+            extras += self._tensors
         return self.engine.evaluate(
             np.ascontiguousarray(atoms.positions),
             species,
@@ -164,6 +208,10 @@ class PETMADCalculator(Calculator):
         per_atom, total = results["outputs"][output], results["sums"][output]
         if name == "energies_uncertainty":
             return per_atom[:, 0]
+        if output in self._tensors:
+            tensor = self._tensors[output]
+            values = per_atom if tensor.per_atom else total
+            return unit_factor(tensor) * shaped(tensor, values)
         if output in self.engine.info.norm_outputs:
             return float(np.linalg.norm(total))
         if name == "non_conservative_stress":

@@ -33,34 +33,31 @@ def evaluate(arguments: argparse.Namespace) -> None:
 
     keys = LabelKeys(arguments.energy_key, arguments.forces_key, arguments.stress_key)
     predictor = load_predictor(arguments.model)
-    has_tensors = arguments.model.endswith(".ckpt") and _has_tensors(arguments.model)
-    if predictor.has_energy and not (
-        has_tensors and lacks_label(arguments.file, arguments.energy_key)
-    ):
+    has_labels = not lacks_label(arguments.file, arguments.energy_key)
+    has_tensors = _evaluate_tensors(arguments)
+    if predictor.has_energy and (has_labels or not has_tensors):
         print(format_errors(run(predictor, arguments.file, keys)))
-    if has_tensors:
-        _evaluate_tensors(arguments)
 
 
-def _has_tensors(path: str) -> bool:
-    from petmad.training.checkpoint import load_potential
-
-    return any(spec.blocks for spec in load_potential(path)[0].targets)
-
-
-def _evaluate_tensors(arguments: argparse.Namespace) -> None:
-    """The tensor targets of a checkpoint."""
+def _evaluate_tensors(arguments: argparse.Namespace) -> bool:
+    """Errors of the tensor targets, in plain torch; tells whether there are any."""
+    from petmad.export import load_exported
     from petmad.training.checkpoint import load_potential
     from petmad.training.tensor_evaluation import (
         evaluate_tensors,
         format_tensor_errors,
         label_keys,
+        make_targets,
     )
 
-    potential, provenance = load_potential(arguments.model)
+    load = load_potential if arguments.model.endswith(".ckpt") else load_exported
+    potential, provenance = load(arguments.model)
+    if not make_targets(potential):
+        return False
     keys = {**label_keys(provenance), **dict(arguments.target_key)}
     errors = evaluate_tensors(potential, arguments.file, keys, arguments.rotations)
     print(format_tensor_errors(potential, errors))
+    return True
 
 
 def export(arguments: argparse.Namespace) -> None:

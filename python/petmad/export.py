@@ -12,21 +12,21 @@ import os
 import pathlib
 from typing import Any, Dict, List, Optional, Tuple, Union
 
-import numpy as np
 import torch
 from torch import nn
 
 from . import __version__
 from ._ops import load_ops
 from .fast_network import make_fast
+from .golden import evaluate_golden, golden_systems
 from .model import EdgeGraph, PETConfig, Potential, TargetSpec
-from .model.folds import fold_forces, fold_virial
 from .model.halo import LocalHalo
 from .model_file import FORMAT_VERSION, read_metadata
-from .neighbors import neighbor_list
 
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
+TENSOR_KEYS = ("name", "kind", "unit", "origin", "n_entries", "per_atom")
+"""What C++ reads of each tensor target, in this order."""
 
 
 class HostHalo(LocalHalo):
@@ -63,6 +63,7 @@ class ExportedModel(nn.Module):
     """What is written: the potential on flat arguments, and its description."""
 
     norm_outputs: List[str]
+    tensors: List[Tuple[str, str, str, str, int, bool]]
 
     def __init__(
         self,
@@ -83,9 +84,14 @@ class ExportedModel(nn.Module):
         self.targets: List[str] = [target["name"] for target in metadata["targets"]]
         self.outputs: List[str] = metadata["outputs"]
         self.norm_outputs = metadata["norm_outputs"]
-        self.n_members: int = metadata["targets"][self.targets.index("energy")][
-            "n_members"
+        self.tensors = [
+            tuple(tensor[key] for key in TENSOR_KEYS) for tensor in metadata["tensors"]
         ]
+        self.n_members: int = sum(
+            target["n_members"]
+            for target in metadata["targets"]
+            if target["name"] == "energy"
+        )
         self.cutoff: float = metadata["cutoff"]
         self.is_adaptive: bool = metadata["is_adaptive"]
         self.reach_hops: int = metadata["reach_hops"]
@@ -124,6 +130,19 @@ class ExportedModel(nn.Module):
         return self.potential(graph, outputs)
 
 
+def _describe_tensor(target: TargetSpec) -> Dict[str, Any]:
+    """What a tensor target is, as the file tells it."""
+    return {
+        "name": target.name,
+        "kind": target.kind,
+        "unit": target.unit,
+        "per_atom": target.per_atom,
+        "origin": target.origin,
+        "blocks": [list(block) for block in target.blocks],
+        "n_entries": target.rows().shape[1],
+    }
+
+
 def weights_hash(potential: Potential) -> str:
     """SHA-256 over names, shapes and bytes of all weights in their stored dtype."""
     digest = hashlib.sha256()
@@ -155,13 +174,15 @@ def export_model(
         The metadata written.
 
     Raises:
-        ValueError: unknown dtype, or a model without a target named ``energy``.
+        ValueError: unknown dtype, or a model with neither a target named ``energy``
+            nor a tensor.
     """
     if dtype not in DTYPES:
         raise ValueError(f"`dtype` must be one of {', '.join(DTYPES)}, got {dtype!r}")
-    if "energy" not in potential.target_names:
+    tensors = [target for target in potential.targets if target.blocks]
+    if "energy" not in potential.target_names and not tensors:
         raise ValueError(
-            "an exported model needs a target named 'energy', this one has "
+            "an exported model needs a target named 'energy' or a tensor, this one has "
             f"{potential.target_names}"
         )
     load_ops()
@@ -181,6 +202,7 @@ def export_model(
         "hypers": config.to_dict(),
         "atomic_numbers": potential.atomic_numbers,
         "targets": [target.to_dict() for target in potential.targets],
+        "tensors": [_describe_tensor(target) for target in tensors],
         "outputs": potential.output_names,
         "norm_outputs": [
             f"{target.name}_uncertainty"
@@ -202,7 +224,9 @@ def export_model(
         evaluate_golden(potential, system) for system in golden_systems(potential)
     ]
     metadata["golden"] = [
-        {"n_atoms": len(g["species"]), "energy": float(g["energy"])} for g in golden
+        {"n_atoms": len(g["species"])}
+        | {key: float(g[key]) for key in ("energy",) if key in g}
+        for g in golden
     ]
     weights = dict(potential.state_dict())
     potential.network.halo = HostHalo()
@@ -215,65 +239,6 @@ def export_model(
     torch.jit.save(scripted, str(partial), _extra_files=extra)
     os.replace(partial, path)
     return metadata
-
-
-def golden_systems(potential: Potential) -> List[Dict[str, torch.Tensor]]:
-    """Three small systems of the model's species: a cluster, a crystal cell, a slab.
-
-    Neighbors sit near 2 Å, so that every layer is exercised.
-    """
-    rng = np.random.default_rng(2025)
-    n_species = len(potential.atomic_numbers)
-    zero = np.zeros((3, 3))
-    skewed = np.array([[4.1, 0.2, -0.3], [0.9, 4.4, 0.4], [-0.7, 0.8, 4.7]])
-    flat = np.array([[5.0, 0.3, 0.0], [0.0, 5.2, 0.0], [0.0, 0.0, 0.0]])
-    spots = np.array([[i, j, k] for i in range(2) for j in range(2) for k in range(2)])
-    systems = []
-    for n_atoms, cell, pbc in ((6, zero, "FFF"), (5, skewed, "TTT"), (7, flat, "TTF")):
-        positions = 2.1 * spots[:n_atoms] + 0.2 * rng.standard_normal((n_atoms, 3))
-        systems.append(
-            {
-                "positions": torch.tensor(positions),
-                "cell": torch.tensor(cell),
-                "pbc": torch.tensor([p == "T" for p in pbc]),
-                "species": torch.tensor(rng.integers(0, n_species, n_atoms)),
-                "charge": torch.tensor(0),
-                "spin_multiplicity": torch.tensor(1),
-            }
-        )
-    return systems
-
-
-def evaluate_golden(
-    potential: Potential, system: Dict[str, torch.Tensor]
-) -> Dict[str, torch.Tensor]:
-    """The system with energy, forces, virial and atomic energies by the eager model."""
-    positions, cell = system["positions"], system["cell"]
-    edges = neighbor_list(positions, cell, system["pbc"], potential.config.cutoff)
-    vectors = positions[edges.neighbors] - positions[edges.centers]
-    vectors = vectors + edges.cell_shifts.to(torch.float64) @ cell
-    vectors.requires_grad_(True)
-    n_atoms = positions.shape[0]
-    graph = EdgeGraph(
-        vectors,
-        edges.centers,
-        edges.neighbors,
-        edges.reverse_edges,
-        system["species"],
-        torch.zeros(n_atoms, dtype=torch.int64),
-        system["charge"].reshape(1),
-        system["spin_multiplicity"].reshape(1),
-        0,
-    )
-    atomic_energies = potential(graph, ["energy"])["energy"][:, 0]
-    (gradients,) = torch.autograd.grad(atomic_energies.sum(), vectors)
-    return {
-        **system,
-        "energy": atomic_energies.sum().detach(),
-        "atomic_energies": atomic_energies.detach(),
-        "forces": fold_forces(gradients, edges.centers, edges.neighbors, n_atoms),
-        "virial": fold_virial(gradients, vectors.detach()),
-    }
 
 
 def load_exported(

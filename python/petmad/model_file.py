@@ -9,7 +9,7 @@ from typing import Any
 from . import __version__
 
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Newest format this version reads, and the one it writes."""
 
 

@@ -129,7 +129,7 @@ def test_evaluation_leaves_torch_settings_alone(engine):
 def test_info(engine, model_path):
     info = engine.info
     assert info.path == model_path
-    assert (info.name, info.dtype, info.format_version) == ("small", "float64", 2)
+    assert (info.name, info.dtype, info.format_version) == ("small", "float64", 3)
     assert info.atomic_numbers == [1, 8]
     assert info.targets == ["energy"]
     assert info.cutoff == 4.0
@@ -320,7 +320,7 @@ def test_newer_format(model_path, tmp_path):
     path = str(tmp_path / "newer.pt")
     torch.jit.save(module, path)
     with pytest.raises(
-        ValueError, match="has format version 99, this petmad reads up to 2"
+        ValueError, match="has format version 99, this petmad reads up to 3"
     ):
         Engine(path)
 

@@ -52,7 +52,7 @@ def resave(source, target, change) -> None:
 def test_metadata(model_path, potential):
     metadata = read_metadata(model_path)
     expected = {
-        "format_version": 2,
+        "format_version": 3,
         "name": "water",
         "architecture": "PET",
         "atomic_numbers": ATOMIC_NUMBERS,
@@ -148,7 +148,7 @@ def test_export_refuses_what_it_cannot_write(tmp_path, potential):
         export_model(potential, tmp_path / "model.pt", "float16")
     other = Potential(potential.config, [1], [TargetSpec("charge", "generic")])
     with pytest.raises(
-        ValueError, match=r"needs a target named 'energy'.*\['charge'\]"
+        ValueError, match=r"needs a target named 'energy' or a tensor.*\['charge'\]"
     ):
         export_model(other, tmp_path / "model.pt")
     assert not list(tmp_path.iterdir())
@@ -200,7 +200,7 @@ def test_newer_format(model_path, tmp_path):
 
     path = tmp_path / "new.pt"
     resave(model_path, path, renew)
-    message = "has format version 99, this petmad .* reads up to 2; install a newer"
+    message = "has format version 99, this petmad .* reads up to 3; install a newer"
     with pytest.raises(ValueError, match=message):
         read_metadata(path)
 

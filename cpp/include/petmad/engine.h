@@ -46,7 +46,8 @@ public:
     evaluate(const DomainView& domain, Transport* transport, const Requests& requests = {});
 
     /// Largest deviation from the golden structures stored in the file, relative to their largest
-    /// force; throws Error if it exceeds the tolerance of the dtype.
+    /// force and, of tensors, to their own largest entry; throws Error if it exceeds the tolerance
+    /// of the dtype.
     double check_golden();
 
 private:

@@ -12,7 +12,8 @@ namespace petmad {
 struct Output {
     int64_t width = 0;         ///< numbers per atom
     std::vector<double> atoms; ///< [n_owned, width]; zeros for atoms the model does not touch
-    /// Over owned atoms; add it up over ranks, then `whole` is the value of the structure.
+    /// Over owned atoms, in float64 whatever the dtype of the network; add it up over ranks, then
+    /// `whole` is the value of the structure.
     std::vector<double> sum;
     /// True of uncertainties: `sum` adds vectors, whose norm is the value, and `atoms` are the
     /// norms of single atoms (width 1).

@@ -55,13 +55,15 @@ struct DomainView {
 /// What an evaluation shall produce beside the energy.
 /// All ranks must ask for the same.
 struct Requests {
-    bool forces = true;
+    bool forces = true; ///< gradients are left out where the model has no energy
     bool virial = true;
     bool atomic_virials = false;
     std::vector<std::string> outputs; ///< further predictions, of ModelInfo::outputs
 };
 
 /// One evaluation. Forces on ghosts are the host program's to send home.
+/// Of a model without energy only the kept edges and the outputs mean anything: its energy is not
+/// a number, its atomic energies and forces are empty.
 struct Results {
     double energy = 0.0;                 ///< eV, sum over owned atoms
     std::vector<double> atomic_energies; ///< [n_owned] eV
@@ -92,6 +94,16 @@ struct Statistics {
     double seconds_fold = 0.0;
 };
 
+/// A tensor target: an output whose rows turn with the atoms.
+struct TensorInfo {
+    std::string name;
+    std::string kind;      ///< scalar, vector, axial_vector, symmetric, matrix or spherical
+    std::string unit;      ///< of its entries, as the training options gave it
+    std::string origin;    ///< that a charged structure's vector refers to; empty: not recorded
+    int64_t n_entries = 0; ///< 3 for xyz, 9 for matrices row by row, 2λ + 1 from -λ to λ
+    bool per_atom = false; ///< belongs to atoms rather than to their sum
+};
+
 /// What an exported file says about itself.
 struct ModelInfo {
     std::string path;
@@ -103,6 +115,8 @@ struct ModelInfo {
     std::vector<std::string> targets;
     std::vector<std::string> outputs;      ///< what Requests::outputs may name
     std::vector<std::string> norm_outputs; ///< those that are norms of sums
+    std::vector<TensorInfo> tensors;       ///< those that are tensors
+    bool has_energy = true;                ///< whether "energy" is one of the targets
     int64_t n_members = 0;                 ///< size of the ensemble around the energy
     double cutoff = 0.0;                   ///< Å
     bool is_adaptive = false;

@@ -73,7 +73,7 @@ def _engine_predictor(path: str | Path) -> Predictor:
             -torch.from_numpy(np.array(results["virial"]))[None],
         )
 
-    return Predictor(numbers, labels)
+    return Predictor(numbers, labels, engine.info.has_energy)
 
 
 def evaluate(

@@ -1,0 +1,21 @@
+// What the pair style evaluated for compute petmad/tensor, and at which step.
+// SPDX-License-Identifier: GPL-2.0-only
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "petmad/types.h"
+
+namespace petmad_lammps {
+
+/// PairPetmad::extract() hands out the address of its own under this name.
+constexpr const char* tensor_results_name = "petmad/tensors";
+
+struct TensorResults {
+    std::vector<petmad::TensorInfo> targets; ///< of the model
+    int64_t step = -1;                       ///< of the following
+    petmad::Outputs values;                  ///< of this rank, by name; those asked for
+};
+
+} // namespace petmad_lammps

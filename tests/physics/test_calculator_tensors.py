@@ -1,0 +1,112 @@
+"""Tensor targets by the names, shapes and units of ASE."""
+
+import ase
+import numpy as np
+import pytest
+from ase.calculators.calculator import PropertyNotImplementedError
+from structures import triclinic
+from tensor_models import export_tensors, water_tensors
+
+from petmad import PETMADCalculator
+from petmad.model import TargetSpec
+
+
+def atoms_with(path):
+    structure = triclinic()
+    numbers = np.resize([8, 1, 1, 6], len(structure))
+    atoms = ase.Atoms(
+        numbers, structure.positions, cell=structure.cell, pbc=structure.pbc
+    )
+    atoms.calc = PETMADCalculator(path)
+    return atoms
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    return export_tensors(tmp_path_factory.mktemp("ase") / "a.pt", water_tensors())
+
+
+def engine_answer(atoms, names):
+    species = np.searchsorted([1, 6, 8], atoms.numbers).astype(np.int32)
+    cell = np.ascontiguousarray(atoms.cell.array)
+    engine = atoms.calc.engine
+    return engine.evaluate(atoms.positions, species, cell, atoms.pbc, outputs=names)
+
+
+def test_dipole_and_polarizability(path):
+    """Shapes of ASE; evaluated when asked for, and not before."""
+    atoms = atoms_with(path)
+    atoms.get_forces()
+    assert not {"dipole", "tensors"} & set(atoms.calc.results)
+    expected = engine_answer(atoms, ["dipole", "polarizability", "shielding"])
+    dipole = atoms.get_dipole_moment()
+    np.testing.assert_allclose(dipole, expected["sums"]["dipole"], rtol=1e-12)
+    alpha = atoms.calc.get_property("polarizability", atoms)
+    rows = expected["sums"]["polarizability"].reshape(3, 3)
+    np.testing.assert_allclose(alpha, rows, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(alpha, alpha.T, atol=1e-12)
+    shielding = atoms.calc.get_property("shielding", atoms)
+    assert shielding.shape == (len(atoms), 3, 3)
+    np.testing.assert_allclose(
+        shielding[1, 0], expected["outputs"]["shielding"][1, :3], rtol=1e-12
+    )
+    assert np.abs(shielding - shielding.transpose(0, 2, 1)).max() > 1e-3
+    assert np.abs(dipole).max() > 1e-3
+
+
+def test_all_tensors_by_name(path):
+    atoms = atoms_with(path)
+    tensors = atoms.calc.get_property("tensors", atoms)
+    assert set(tensors) == {"dipole", "polarizability"}
+    rows = atoms.calc.results["atomic_tensors"]
+    assert set(rows) == {"dipole", "polarizability", "shielding"}
+    for name, value in tensors.items():
+        np.testing.assert_allclose(rows[name].sum(axis=0), value, atol=1e-12)
+    assert atoms.calc.results["forces"].shape == (len(atoms), 3)
+
+
+@pytest.mark.parametrize(
+    ("unit", "factor"),
+    [
+        ("eÅ", 1.0),
+        ("e*A", 1.0),
+        ("Debye", 1 / 4.80320),
+        ("a.u.", 2.541746 / 4.80320),
+    ],
+)
+def test_dipoles_come_in_the_unit_of_ase(tmp_path, unit, factor):
+    """By factors known to six digits."""
+    specs = [TargetSpec("dipole", "vector", unit=unit, readout="direct")]
+    atoms = atoms_with(export_tensors(tmp_path / "a.pt", specs))
+    raw = atoms.calc.get_property("tensors", atoms)["dipole"]
+    np.testing.assert_allclose(atoms.get_dipole_moment(), factor * raw, rtol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("unit", "factor"),
+    [("Å³", 1.0), ("bohr^3", 0.1481847), ("a0³", 0.1481847), ("e·Å²/V", 14.39964)],
+)
+def test_polarizabilities_come_in_cubic_angstroms(tmp_path, unit, factor):
+    specs = [TargetSpec("polarizability", "symmetric", unit=unit, readout="direct")]
+    atoms = atoms_with(export_tensors(tmp_path / "a.pt", specs, energy=False))
+    raw = atoms.calc.get_property("tensors", atoms)["polarizability"]
+    found = atoms.calc.get_property("polarizability", atoms)
+    np.testing.assert_allclose(found, factor * raw, rtol=2e-6)
+
+
+def test_an_unknown_unit_stops_the_dipole_alone(tmp_path):
+    specs = [TargetSpec("dipole", "vector", unit="furlong", readout="direct")]
+    atoms = atoms_with(export_tensors(tmp_path / "a.pt", specs))
+    message = r"the dipole to eÅ: .* as 'furlong', known are eå, .*dipole\.unit"
+    with pytest.raises(ValueError, match=message):
+        atoms.get_dipole_moment()
+    assert np.isfinite(atoms.get_potential_energy())
+    assert atoms.calc.get_property("tensors", atoms)["dipole"].shape == (3,)
+
+
+def test_a_model_of_tensors_alone(tmp_path):
+    atoms = atoms_with(export_tensors(tmp_path / "a.pt", water_tensors(), energy=False))
+    assert atoms.get_dipole_moment().shape == (3,)
+    with pytest.raises(PropertyNotImplementedError):
+        atoms.get_potential_energy()
+    assert set(atoms.calc.results) == {"dipole"}
