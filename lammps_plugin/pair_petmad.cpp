@@ -109,7 +109,7 @@ void PairPetmad::load_model(const PairOptions& options) {
     engine_options.check_golden = options.check_golden;
     engine_ = std::make_unique<petmad::Engine>(find_model(options.model), engine_options);
     cutoff_ = engine_->info().cutoff;
-    tensors_ = {engine_->info().tensors, -1, {}};
+    tensors_ = {engine_->info().tensors, options.charge, -1, {}};
 }
 
 void PairPetmad::check_energy() const {

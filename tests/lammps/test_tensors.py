@@ -21,6 +21,8 @@ from tensor_scripts import (
     tensor_output,
 )
 
+from petmad.model import TargetSpec
+
 
 pytestmark = pytest.mark.lammps
 
@@ -236,6 +238,30 @@ def test_steps_that_nobody_announced(paths, lmp, tmp_path):
     for step in (1, 3):
         assert "tensor: `dipole` was not evaluated on this step, since" in seen[step]
         assert "ask for it in thermo_style, a fix or a dump that is" in seen[step]
+
+
+def test_charged_systems_need_an_origin(lmp, tmp_path):
+    """A recorded origin is enough, and so is a neutral system."""
+    box = triclinic()
+    write_data(tmp_path / "box.data", box)
+    for origin, charge in (("", 0), ("center_of_mass", 1), ("", 1)):
+        specs = [TargetSpec("dipole", "vector", origin=origin, readout="direct")]
+        path = tmp_path / f"{origin}{charge}.pt"
+        export_tensors(path, specs, system_conditioning=True)
+        setup = setup_lines(
+            box, tmp_path / "box.data", path, options=f"charge {charge}"
+        )
+        lmp.command("clear")
+        lmp.commands_string(setup + "compute mu all petmad/tensor dipole\n")
+        if not origin and charge:
+            message = (
+                "`dipole` of a system with charge 1 may depend on the origin, but the "
+                "model records none; train it with `targets.dipole.origin`"
+            )
+            with pytest.raises(Exception, match=message):
+                lmp.command("run 0")
+        else:
+            lmp.command("run 0")
 
 
 def test_a_model_without_energy_drives_nothing(paths, error_of):
