@@ -28,12 +28,8 @@ def plot(spectrum: Spectrum, path: str) -> None:
             name, (sum(band) / 2, 0.97), xycoords=("data", "axes fraction"), va="top",
             ha="center",
         )  # fmt: skip
-    axes.set(
-        xlabel="wavenumber (cm⁻¹)",
-        ylabel="absorption · index (cm⁻¹)",
-        xlim=(0, 4500),
-        ylim=0,
-    )
+    axes.set(xlabel="wavenumber (cm⁻¹)", ylabel="absorption · index (cm⁻¹)")
+    axes.set(xlim=(0, 4500), ylim=0)
     figure.savefig(path, dpi=150)
 
 

@@ -167,7 +167,7 @@ run 0
 
 
 def test_input_of_the_infrared_example(tmp_path):
-    """Dipole every 2 fs, beside temperature and volume, over the run at constant energy."""
+    """Dipole every 2 fs, beside temperature and volume, at constant energy."""
     root = pathlib.Path(__file__).parents[2]
     specs = [TargetSpec("dipole", "vector", unit="eÅ")]
     model = export_tensors(tmp_path / "water.pt", specs, "float32")
