@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include <dlfcn.h>
+
 namespace petmad_lammps {
 
 namespace {
@@ -22,7 +24,22 @@ void start_pieces(const petmad::Message& message, std::vector<MPI_Request>& requ
 
 } // namespace
 
-MpiTransport::MpiTransport(MPI_Comm world) : world_(world) {
+bool mpi_reads_cuda_memory() {
+    // Extensions that no MPI must have: looked up by name, not linked.
+    if (void* query = dlsym(RTLD_DEFAULT, "MPIX_GPU_query_support")) {
+        constexpr int cuda = 0; // MPIX_GPU_SUPPORT_CUDA
+        int is_supported = 0;
+        const int code = reinterpret_cast<int (*)(int, int*)>(query)(cuda, &is_supported);
+        return code == MPI_SUCCESS && is_supported != 0;
+    }
+    if (void* query = dlsym(RTLD_DEFAULT, "MPIX_Query_cuda_support")) {
+        return reinterpret_cast<int (*)()>(query)() == 1;
+    }
+    return false;
+}
+
+MpiTransport::MpiTransport(MPI_Comm world, bool reads_device_memory)
+    : world_(world), reads_device_memory_(reads_device_memory) {
     MPI_Comm_rank(world_, &rank_);
     MPI_Comm_size(world_, &n_ranks_);
 }

@@ -15,7 +15,8 @@ namespace {
 constexpr const char* usage =
     "pair_style petmad MODEL.pt [device auto|cpu|cuda|cuda:N] [threads N] [charge Q] [spin M] "
     "[forces gradient|direct] [uncertainty yes|no] [check yes|no] "
-    "[mode auto|images|exchange|recompute] [halo DEPTH]";
+    "[mode auto|images|exchange|recompute] [halo DEPTH] "
+    "[gpu/aware auto|yes|no]";
 
 int parse_integer(const std::string& keyword, const std::string& value, int smallest) {
     int number = 0;
@@ -96,11 +97,11 @@ PairOptions parse_pair_options(const std::vector<std::string>& arguments) {
         const bool is_known = keyword == "device" || keyword == "threads" || keyword == "charge"
                               || keyword == "spin" || keyword == "check" || keyword == "mode"
                               || keyword == "halo" || keyword == "forces"
-                              || keyword == "uncertainty";
+                              || keyword == "uncertainty" || keyword == "gpu/aware";
         PETMAD_CHECK(
             is_known, "unknown keyword '", keyword,
-            "'; known are device, threads, charge, spin, forces, uncertainty, check, mode and "
-            "halo: ",
+            "'; known are device, threads, charge, spin, forces, uncertainty, check, mode, halo "
+            "and gpu/aware: ",
             usage
         );
         PETMAD_CHECK(
@@ -121,6 +122,12 @@ PairOptions parse_pair_options(const std::vector<std::string>& arguments) {
             options.mode = parse_mode(value);
         } else if (keyword == "halo") {
             options.halo = parse_length(keyword, value);
+        } else if (keyword == "gpu/aware") {
+            PETMAD_CHECK(
+                value == "auto" || value == "yes" || value == "no",
+                "`gpu/aware` must be auto, yes or no, got '", value, "'"
+            );
+            options.gpu_aware = value;
         } else if (keyword == "forces") {
             PETMAD_CHECK(
                 value == "gradient" || value == "direct",

@@ -40,9 +40,6 @@ PairPetmad::PairPetmad(LAMMPS* lammps) : Pair(lammps) {
     no_virial_fdotr_compute = 1;
     centroidstressflag = CENTROID_AVAIL;
     comm_forward = 2; // rank and index of a ghost's owner; hybrid copies it right after settings()
-    if (comm->nprocs > 1) {
-        transport_ = std::make_unique<MpiTransport>(world);
-    }
 }
 
 PairPetmad::~PairPetmad() {
@@ -109,6 +106,11 @@ void PairPetmad::load_model(const PairOptions& options) {
     engine_options.check_golden = options.check_golden;
     engine_ = std::make_unique<petmad::Engine>(find_model(options.model), engine_options);
     cutoff_ = engine_->info().cutoff;
+    if (comm->nprocs > 1) {
+        const bool reads_device =
+            options.gpu_aware == "auto" ? mpi_reads_cuda_memory() : options.gpu_aware == "yes";
+        transport_ = std::make_unique<MpiTransport>(world, device_ != "cpu" && reads_device);
+    }
     tensors_ = {engine_->info().tensors, options.charge, -1, {}};
 }
 
@@ -292,7 +294,11 @@ void PairPetmad::report_setup() {
         types.push_back(entry);
     }
     const std::string kernels = device_ == "cpu" ? petmad::cpu_kernels() : "torch";
-    const RunSetup setup{device_, mode_, n_threads_, comm->nprocs, kernels, ghost_depth()};
+    RunSetup setup{device_, mode_, n_threads_, comm->nprocs, kernels, ghost_depth(), ""};
+    if (device_ != "cpu" && mode_ == "exchange" && transport_) {
+        setup.messages =
+            transport_->reads_device_memory() ? "GPU memory (gpu/aware)" : "pinned host memory";
+    }
     utils::logmesg(
         lmp, describe_setup(engine_->info(), setup) + extras_.describe() + describe_types(types)
     );

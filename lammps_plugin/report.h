@@ -17,6 +17,7 @@ struct RunSetup {
     int n_ranks = 1;
     std::string kernels;      ///< what the network runs on
     double ghost_depth = 0.0; ///< Å
+    std::string messages;     ///< where those of a GPU pass; empty where there are none
 };
 
 /// One line of the table of types.

@@ -63,6 +63,18 @@ VARIANTS: dict[str, dict] = {
 }
 """Hyperparameters of each variant on top of :data:`TINY`."""
 
+ON_RANKS = (
+    "modern",
+    "deep",
+    "classic",
+    "adaptive_grid",
+    "adaptive_solver",
+    "adaptive_wide",
+    "conditioned",
+    "heads",
+)
+"""Those that differ in what crosses between ranks."""
+
 CHARGES_AND_SPINS = {
     "conditioned": [(0, 1), (1, 2), (-1, 2)],
     "conditioned_residual": [(0, 1), (2, 3)],

@@ -65,6 +65,9 @@ public:
     /// The plan of a handle; throws Error if there is none.
     static HaloExchange& from_handle(int64_t handle);
 
+    /// Whether messages may stay in a GPU's memory.
+    bool reads_device_memory() const { return transport_->reads_device_memory(); }
+
     int64_t n_remote() const { return n_remote_; }
     /// Owned nodes whose values other ranks need, rank by rank; one may occur several times.
     const std::vector<int64_t>& sent_nodes() const { return sent_nodes_; }

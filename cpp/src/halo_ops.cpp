@@ -1,7 +1,9 @@
-// Rows of tensors into messages and back, with the adjoints. Messages travel through host memory.
+// Rows of tensors into messages and back, with the adjoints. Messages of a GPU stay in its memory
+// where the transport reads that (GPU-aware MPI), and pass through pinned host memory elsewhere.
 #include "halo_ops.h"
 
 #include <ATen/core/LegacyTypeDispatch.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "halo_exchange.h"
@@ -25,11 +27,30 @@ Tensor index_tensor(const std::vector<int64_t>& values, const Tensor& like) {
     return torch::tensor(values, torch::kInt64).to(like.device());
 }
 
-/// Room on the host for `n_rows` rows like these.
-Tensor empty_rows(int64_t n_rows, const Tensor& like) {
+/// Room for a message of `n_rows` rows like these, where the transport reads and writes it.
+Tensor empty_message(int64_t n_rows, const Tensor& like, const HaloExchange& halo) {
     std::vector<int64_t> shape = like.sizes().vec();
     shape[0] = n_rows;
-    return torch::empty(shape, like.options().device(torch::kCPU));
+    if (like.is_cpu() || halo.reads_device_memory()) {
+        return torch::empty(shape, like.options());
+    }
+    return torch::empty(shape, like.options().device(torch::kCPU).pinned_memory(true));
+}
+
+/// The rows as a message, complete: the transport knows nothing of streams.
+Tensor as_message(const Tensor& rows, const HaloExchange& halo) {
+    if (rows.is_cpu()) {
+        return rows.contiguous();
+    }
+    Tensor message = empty_message(rows.size(0), rows, halo);
+    message.copy_(rows, /*non_blocking=*/true);
+    c10::impl::VirtualGuardImpl(rows.device().type()).getStream(rows.device()).synchronize();
+    return message;
+}
+
+/// A received message, on the device of the computation.
+Tensor from_message(const Tensor& message, const Tensor& like) {
+    return message.to(like.device(), /*non_blocking=*/true);
 }
 
 const char* bytes_of(const Tensor& rows) { return static_cast<const char*>(rows.const_data_ptr()); }
@@ -39,12 +60,13 @@ char* bytes_in(Tensor& rows) { return static_cast<char*>(rows.mutable_data_ptr()
 Tensor gather_home(const Tensor& gradients, int64_t handle) {
     HaloExchange& halo = HaloExchange::from_handle(handle);
     const int64_t n_owned = gradients.size(0) - halo.n_remote();
-    const Tensor remote = gradients.narrow(0, n_owned, halo.n_remote()).cpu().contiguous();
-    Tensor received = empty_rows(static_cast<int64_t>(halo.sent_nodes().size()), gradients);
+    const Tensor remote = as_message(gradients.narrow(0, n_owned, halo.n_remote()), halo);
+    Tensor received =
+        empty_message(static_cast<int64_t>(halo.sent_nodes().size()), gradients, halo);
     halo.from_ghosts(bytes_of(remote), bytes_in(received), row_bytes(remote));
     Tensor home = gradients.narrow(0, 0, n_owned).clone();
     return home.index_add_(
-        0, index_tensor(halo.sent_nodes(), gradients), received.to(gradients.device())
+        0, index_tensor(halo.sent_nodes(), gradients), from_message(received, gradients)
     );
 }
 
@@ -81,10 +103,10 @@ struct ReversedRows : torch::autograd::Function<ReversedRows> {
 Tensor ghost_values(const Tensor& owned, int64_t handle) {
     HaloExchange& halo = HaloExchange::from_handle(handle);
     const Tensor sent =
-        owned.index_select(0, index_tensor(halo.sent_nodes(), owned)).cpu().contiguous();
-    Tensor remote = empty_rows(halo.n_remote(), owned);
+        as_message(owned.index_select(0, index_tensor(halo.sent_nodes(), owned)), halo);
+    Tensor remote = empty_message(halo.n_remote(), owned, halo);
     halo.to_ghosts(bytes_of(sent), bytes_in(remote), row_bytes(sent));
-    return torch::cat({owned, remote.to(owned.device())}, 0);
+    return torch::cat({owned, from_message(remote, owned)}, 0);
 }
 
 std::tuple<Tensor, Tensor>
@@ -120,11 +142,11 @@ live_edges(const Tensor& keep, const Tensor& reverse_edges, int64_t handle) {
 Tensor reversed_rows(const Tensor& rows, const Tensor& reverse_kept, int64_t handle) {
     HaloExchange& halo = HaloExchange::from_handle(handle);
     const Tensor crossing = index_tensor(halo.live_edges(), rows);
-    const Tensor own = rows.index_select(0, crossing).cpu().contiguous();
-    Tensor reversed = torch::empty_like(own);
+    const Tensor own = as_message(rows.index_select(0, crossing), halo);
+    Tensor reversed = empty_message(own.size(0), rows, halo);
     halo.swap_edges(bytes_of(own), bytes_in(reversed), row_bytes(own));
     Tensor result = rows.index_select(0, reverse_kept.clamp_min(0));
-    return result.index_copy_(0, crossing, reversed.to(rows.device()));
+    return result.index_copy_(0, crossing, from_message(reversed, rows));
 }
 
 Tensor ghost_values_autograd(const Tensor& owned, int64_t halo) {

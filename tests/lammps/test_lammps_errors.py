@@ -100,6 +100,8 @@ def test_no_model_and_keywords(lmp, setup, models):
     assert "`device` must be auto, cpu, cuda or cuda:N, got 'gpu'" in message
     message = error_of(lmp, change(setup, style, f"{style} check maybe"))
     assert "`check` must be yes or no, got 'maybe'" in message
+    message = error_of(lmp, change(setup, style, f"{style} gpu/aware on"))
+    assert "`gpu/aware` must be auto, yes or no, got 'on'" in message
 
 
 def test_device_cuda_without_one(lmp, setup, models):

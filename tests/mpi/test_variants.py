@@ -20,7 +20,7 @@ from lammps_tools import (
     water,
     write_data,
 )
-from variants import hypers, make_potential
+from variants import ON_RANKS, hypers, make_potential
 
 from petmad.export import export_model
 
@@ -28,16 +28,6 @@ from petmad.export import export_model
 pytestmark = [pytest.mark.lammps, pytest.mark.mpi]
 
 TOLERANCE = 1e-10
-VARIANTS = (
-    "modern",
-    "deep",
-    "classic",
-    "adaptive_grid",
-    "adaptive_solver",
-    "adaptive_wide",
-    "conditioned",
-    "heads",
-)
 # Recomputed ghosts are as deep as the reach: with upstream's cutoffs tens of thousands
 # in a dense box, so that these tests shorten them.
 CUTOFF_FACTOR = 0.6
@@ -86,7 +76,7 @@ STRUCTURES = {
 def variants(tmp_path_factory):
     """Files of the variants."""
     folder = tmp_path_factory.mktemp("variants")
-    for name in VARIANTS:
+    for name in ON_RANKS:
         cutoff = CUTOFF_FACTOR * hypers(name)["cutoff"]
         potential = make_potential(name, cutoff=cutoff)
         export_model(potential, folder / f"{name}.pt", dtype="float64")
@@ -99,7 +89,7 @@ def test_ranks_equal_engine(variants, tmp_path, n_ranks):
     names = list(STRUCTURES)
     for name in names:
         write_data(tmp_path / f"{name}.data", STRUCTURES[name]())
-    for i, variant in enumerate(VARIANTS):
+    for i, variant in enumerate(ON_RANKS):
         structure = names[(i + n_ranks) % len(names)]
         for mode in ("exchange", "recompute"):
             cases.append((variant, structure, mode))

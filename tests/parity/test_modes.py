@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from domains import Structure, assemble, decompose, evaluate_domains
 from structures import uniform
-from variants import ATOMIC_NUMBERS, VARIANTS, hypers, make_potential
+from variants import ATOMIC_NUMBERS, ON_RANKS, VARIANTS, hypers, make_potential
 
 from petmad._engine import Engine
 from petmad.export import export_model
@@ -16,16 +16,6 @@ from petmad.export import export_model
 
 # Relative to the largest value. float64 sums in another order; measured 3e-14.
 TOLERANCE = 1e-10
-CHOSEN = (
-    "modern",
-    "deep",
-    "classic",
-    "adaptive_grid",
-    "adaptive_solver",
-    "adaptive_wide",
-    "conditioned",
-    "heads",
-)
 H, C, O, SI = range(len(ATOMIC_NUMBERS))  # noqa: E741
 OPEN, BULK = np.zeros(3, dtype=bool), np.ones(3, dtype=bool)
 DENSE_CUTOFF = 0.6
@@ -118,7 +108,7 @@ def deal(structure, name, n_ranks):
     return ranks
 
 
-@pytest.fixture(scope="module", params=CHOSEN)
+@pytest.fixture(scope="module", params=ON_RANKS)
 def engines(request, tmp_path_factory):
     """Eight engines of one variant: with its cutoff, and with a shorter one."""
     folder = tmp_path_factory.mktemp(request.param)
@@ -163,8 +153,7 @@ def test_ranks_are_one_rank(engines, name):
         results = evaluate_domains(some[:n_ranks], domains, **options)
         assert_same(assemble(domains, results, len(ranks)), wanted)
         assert n_rows(some[:n_ranks]) == rows, "work of the exchange"
-    # as many ranks as ghosts' copies of all atoms allow in a second
-    for n_ranks in (1, 2) if name in DENSE else (1, 2, 3, 4, 8):
+    for n_ranks in (1, 2, 3, 4, 8):
         ranks = deal(structure, name, n_ranks)
         domains = decompose(structure, ranks, n_ranks, info.reach)
         results = evaluate_domains(

@@ -230,6 +230,34 @@ def test_carbon_of_carbon_dioxide_needs_the_lambda_columns(lambda_columns):
         assert size > 1e-3 if lambda_columns else size < 1e-14
 
 
+@pytest.mark.parametrize("scripted", [False, True])
+@pytest.mark.parametrize("variant", ["modern", "adaptive_solver"])
+def test_exact_tensors_alone_pass_the_layers_by(variant, scripted):
+    """To the last bit; also where a tensor that reads the network stands beside."""
+    specs = [
+        TargetSpec("alpha", "symmetric", readout="exact"),
+        TargetSpec("dipole", "vector", readout="edge"),
+    ]
+    model = make_model(variant=variant, specs=specs)
+    evaluated = []
+    if scripted:
+        model = torch.jit.script(model)
+    else:
+        model.network.gnn_layers[0].register_forward_hook(
+            lambda *_: evaluated.append(1)
+        )
+    graph = make_graph([triclinic()], TINY["cutoff"])
+    alone = model(graph, ["alpha", "cutoff_stats"])
+    assert not evaluated
+    beside = model(graph, ["energy", "alpha", "cutoff_stats"])
+    for name, value in alone.items():
+        assert torch.equal(value, beside[name]), name
+    assert scripted or evaluated
+    for outputs in (["dipole"], ["features"], ["layer_sizes"]):
+        assert model(graph, outputs)[outputs[0]].abs().sum() > 0, outputs
+    assert len(model(graph, ["alpha", "layer_sizes"])["layer_sizes"]) > 0
+
+
 def planar(numbers, positions, seed):
     """A molecule shaken within its plane, then turned; and the normal of the plane."""
     random = np.random.default_rng(seed)

@@ -20,6 +20,8 @@ class Transport {
 public:
     virtual int rank() const = 0;
     virtual int n_ranks() const = 0;
+    /// Whether messages of a step may lie in a GPU's memory; else they must be on the host.
+    virtual bool reads_device_memory() const { return false; }
     /// Collective over all ranks: outgoing[p] goes to rank p, the result holds what each rank sent
     /// here. Called when the edge list is rebuilt, never in between.
     virtual std::vector<Bytes> all_to_all(const std::vector<Bytes>& outgoing) = 0;

@@ -31,7 +31,8 @@ class Features(NamedTuple):
         kept: [n_kept] index of each kept edge in the raw list.
         cutoffs: [n_owned] Å, each atom's own cutoff.
         rings: [n_owned], with recomputed ghosts [n_total]; see :class:`Rings`.
-        layer_sizes: [n_gnn_layers, 2] nodes and edges that each layer evaluated.
+        layer_sizes: [n_gnn_layers, 2] nodes and edges that each layer evaluated; no
+            rows where none was.
     """
 
     nodes: List[torch.Tensor]
@@ -156,8 +157,11 @@ class PET(nn.Module):
             else None
         )
 
-    def forward(self, graph: EdgeGraph) -> Features:
-        """Features of every owned atom and its kept edges; see :class:`Features`."""
+    def forward(self, graph: EdgeGraph, has_layers: bool = True) -> Features:
+        """Features of every owned atom and its kept edges; see :class:`Features`.
+
+        Without layers only the kept edges are found; nodes and edges stay empty.
+        """
         n_owned = graph.structures.shape[0]
         edges, rings, cutoffs = self.select(graph)
         nodes: List[torch.Tensor] = []
@@ -172,7 +176,9 @@ class PET(nn.Module):
             else:
                 conditioning = conditioning[graph.structures]
         species = graph.species[rings.nodes]
-        if self.feedforward:
+        if not has_layers:
+            pass
+        elif self.feedforward:
             self.feedforward_layers(
                 edges, rings, species, conditioning, graph.halo, nodes, messages
             )
@@ -182,6 +188,7 @@ class PET(nn.Module):
             )
         n_kept = rings.n_edges[0]
         sizes = torch.tensor([rings.n_nodes, rings.n_edges]).t().flip(0)
+        n_layers = len(self.gnn_layers) if has_layers else 0
         return Features(
             [first(node, n_owned) for node in nodes],
             [first(message, n_kept) for message in messages],
@@ -190,7 +197,7 @@ class PET(nn.Module):
             first(edges.kept, n_kept),
             first(cutoffs, n_owned),
             rings.rings,
-            sizes[: len(self.gnn_layers)],
+            sizes[:n_layers],
         )
 
     def select(self, graph: EdgeGraph) -> Tuple[KeptEdges, Rings, torch.Tensor]:

@@ -99,6 +99,7 @@ class Potential(nn.Module):
         self.uncertainties = nn.ModuleList(
             Uncertainty(config, spec) for spec in specs if spec.has_uncertainty
         )
+        self.reads_network: List[bool] = [spec.reads_network for spec in specs]
         self.is_energy: List[bool] = [spec.kind == "energy" for spec in specs]
         self.is_stress: List[bool] = [spec.kind == "stress" for spec in specs]
         self.output_names: List[str] = _output_names(specs)
@@ -160,7 +161,7 @@ class Potential(nn.Module):
         Raises:
             ValueError: an output is unknown; the message lists the known ones.
         """
-        features = self.network(graph)
+        features = self.network(graph, self.needs_layers(outputs))
         n_owned = graph.structures.shape[0]
         results: Dict[str, torch.Tensor] = {}
         predictions: Dict[str, torch.Tensor] = {}
@@ -224,6 +225,13 @@ class Potential(nn.Module):
             or target + "_uncertainty" in outputs
             or target + "_ensemble" in outputs
         )
+
+    def needs_layers(self, outputs: List[str]) -> bool:
+        """Whether any of the outputs reads the layers of the network."""
+        needed = "features" in outputs or "layer_sizes" in outputs
+        for name, reads_network in zip(self.target_names, self.reads_network):
+            needed = needed or (reads_network and self.is_needed(name, outputs))
+        return needed
 
     def pooled_features(
         self,

@@ -32,6 +32,7 @@ class TrainingModule(lightning.LightningModule):
         options: of the training.
         n_steps: optimizer steps of the whole training.
         targets: tensors to train beside the energy, or instead of it.
+        trains_energy: whether the energy is trained where the model has one.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class TrainingModule(lightning.LightningModule):
         options: TrainingOptions,
         n_steps: int,
         targets: Sequence[TensorTarget] = (),
+        trains_energy: bool = True,
     ) -> None:
         super().__init__()
         self.potential = potential
@@ -50,7 +52,7 @@ class TrainingModule(lightning.LightningModule):
         self.n_steps = n_steps
         self.n_warmup = int(options.warmup_fraction * n_steps)
         self.targets = list(targets)
-        self.has_energy = ENERGY in potential.target_names
+        self.has_energy = trains_energy and ENERGY in potential.target_names
         self.errors = Errors()
         self.tensor_errors = TensorErrors(self.targets)
         self.loss_sums = [0.0, 0]

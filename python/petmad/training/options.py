@@ -184,6 +184,19 @@ class TrainingOptions(_Section):
     """Model to start from: a checkpoint of petmad or an exported file, converted ones
     included. Its hyperparameters, elements, weights, composition and scale are taken;
     leave the ``model`` section out. 1e-5 is a usual ``learning_rate`` then."""
+    parameters: Literal["all", "heads"] = "all"
+    """What is trained. With ``heads`` the network of ``start_from`` stays as it is, and
+    so do its other targets; the heads of ``targets`` are trained, that of the energy
+    too unless ``data.energy_key`` is null."""
+
+    @pydantic.model_validator(mode="after")
+    def _has_a_network_for_its_heads(self) -> "TrainingOptions":
+        if self.parameters == "heads" and self.start_from is None:
+            raise ValueError(
+                "`parameters: heads` leaves the network as it is, which without "
+                "`start_from` means random weights; name a model to start from"
+            )
+        return self
 
     @pydantic.model_validator(mode="after")
     def _validates_at_least_once(self) -> "TrainingOptions":

@@ -26,8 +26,9 @@ from .loaders import train_loader, valid_loader
 from .module import TrainingModule
 from .options import Options, TrainingOptions
 from .splits import Splits, as_list, load_splits
-from .start import complete, load_start
+from .start import Start, complete, load_start
 from .tensors import block_slices, fit_tensor_baseline, tensor_targets
+from .trained import select_parameters, trains_energy
 
 
 LOG = logging.getLogger(__name__)
@@ -55,7 +56,11 @@ def train(options: Options, resume: str | Path | None = None) -> Path:
     options = complete(options, start)
     splits = load_splits(options)
     n_steps = steps_per_epoch(len(splits.train), training.batch_size, training.devices)
-    potential = start or make_initial(splits, options)
+    if start is None:
+        potential = make_initial(splits, options)
+    else:
+        potential = continue_from(start, splits, options)
+    select_parameters(potential, options)
     folder = Path(options.output)
     if resume is not None:
         check_resumable(resume, potential, options)
@@ -75,7 +80,13 @@ def train(options: Options, resume: str | Path | None = None) -> Path:
         (folder / "options.yaml").write_text(text)
         LOG.info("%s", summary(options, potential, splits, n_steps))
     targets = tensor_targets(options)
-    module = TrainingModule(potential, training, training.epochs * n_steps, targets)
+    module = TrainingModule(
+        potential,
+        training,
+        training.epochs * n_steps,
+        targets,
+        trains_energy(options),
+    )
     with warnings.catch_warnings():
         # Few workers, and steps fewer than the log interval, are the user's choices.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
@@ -107,10 +118,15 @@ def make_initial(splits: Splits, options: Options) -> Potential:
     sharpen(potential, training.embedding_gain)
     if energy:
         fit_baseline(potential, splits.train, training)
-    elif all(target.spec.readout == "exact" for target in targets):
-        potential.network.requires_grad_(False)  # nothing reads its features
     fit_tensor_baseline(potential, splits.train, targets)
     return potential
+
+
+def continue_from(start: Start, splits: Splits, options: Options) -> Potential:
+    """The model to start from, compositions and scales of its new targets fitted."""
+    targets = [t for t in tensor_targets(options) if t.spec.name in start.new_targets]
+    fit_tensor_baseline(start.potential, splits.train, targets)
+    return start.potential
 
 
 def sharpen(potential: Potential, gain: float) -> None:
@@ -238,7 +254,8 @@ def summary(
     options: Options, potential: Potential, splits: Splits, n_steps: int
 ) -> str:
     """What is about to be trained, in a few lines."""
-    n_parameters = sum(p.numel() for p in potential.parameters() if p.requires_grad)
+    n_parameters = sum(p.numel() for p in potential.parameters())
+    n_trained = sum(p.numel() for p in potential.parameters() if p.requires_grad)
     n_atoms = sum(len(sample.species) for sample in splits.train)
     n_edges = sum(len(sample.centers) for sample in splits.train)
     return "\n".join(
@@ -246,7 +263,7 @@ def summary(
             f"structures: {len(splits.train)} training, {len(splits.valid)} validation",
             f"edges per atom: {n_edges / n_atoms:.1f} within {options.model.cutoff} Å",
             *(_describe_target(potential, i) for i in range(len(potential.targets))),
-            f"parameters: {n_parameters}",
+            f"parameters: {n_trained} trained of {n_parameters}",
             f"steps: {options.training.epochs} epochs of {n_steps}",
             f"writing to: {options.output}",
         ]
