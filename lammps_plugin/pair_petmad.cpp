@@ -111,7 +111,7 @@ void PairPetmad::load_model(const PairOptions& options) {
             options.gpu_aware == "auto" ? mpi_reads_cuda_memory() : options.gpu_aware == "yes";
         transport_ = std::make_unique<MpiTransport>(world, device_ != "cpu" && reads_device);
     }
-    tensors_ = {engine_->info().tensors, -1, {}};
+    tensors_ = {engine_->info().tensors, options.charge, -1, {}};
 }
 
 void PairPetmad::check_energy() const {

@@ -199,7 +199,7 @@ struct Model::Impl {
             "' was exported before petmad could recompute ghosts; export it again, or use the "
             "exchange"
         );
-        if (can_recompute) {
+        if (can_recompute && info.has_energy) { // tensors alone may do without layers
             names.push_back("layer_sizes");
         }
         if (halo == recompute_handle) {

@@ -17,7 +17,7 @@ struct Prediction {
     std::vector<double> gradients;    ///< [n_edges, 3] ∂E/∂r_ij, eV/Å; empty unless asked for
     std::vector<double> kept_edges;   ///< [n_owned nodes] after the adaptive cutoff
     std::vector<int64_t> layer_edges; ///< rows of edges that each GNN layer evaluated; empty where
-                                      ///< an old file does not say
+                                      ///< an old file does not say, and without an energy
     std::vector<int64_t> rings; ///< [n_nodes] kept edges between a node and the owned ones, -1 if
                                 ///< more than matter; of recomputed ghosts alone
     Outputs outputs;            ///< `atoms` in rows of owned nodes

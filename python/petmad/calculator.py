@@ -10,11 +10,13 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from ._engine import Engine
-from .tensor_outputs import shaped, unit_factor
+from .tensor_outputs import check_charge, has_known_meaning, shaped, unit_factor
 
 
 TENSOR_DICTS = ("tensors", "atomic_tensors")
 """Properties that hold all tensor targets by name."""
+RESPONSES = {"born_effective_charges": "dipole", "raman_tensors": "polarizability"}
+"""Properties that are derivatives with respect to positions, and of what."""
 
 
 class PETMADCalculator(Calculator):
@@ -37,6 +39,9 @@ class PETMADCalculator(Calculator):
       file has them;
     - ``tensors``, a dict of all tensors of structures, and ``atomic_tensors``, one of
       the [n_atoms, ...] of all tensors, whose sums they are; units as in the file;
+    - ``born_effective_charges`` [n_atoms, 3, 3] e and ``raman_tensors`` [n_atoms, 3, 3,
+      3] Å², derivatives of the dipole and the polarizability, the displaced coordinate
+      last; in Python, see :class:`petmad.response.Response`;
     - every other output of the model under its own name, see ``self.extra_outputs``:
       further energies (``energy/pbe0``: a number), ``features``, ``cutoff_stats``, ...
 
@@ -56,7 +61,8 @@ class PETMADCalculator(Calculator):
 
     Raises:
         ValueError: not a model file, no direct heads, or (on evaluation) an element the
-            model lacks, or a dipole in a unit that is not known.
+            model lacks, a dipole in a unit that is not known, or that of a charged
+            structure by a model that records no origin.
     """
 
     implemented_properties: ClassVar[list[str]] = [
@@ -82,10 +88,16 @@ class PETMADCalculator(Calculator):
         info = self.engine.info
         self.extra_outputs = extra_outputs(info)
         self._tensors = {tensor.name: tensor for tensor in info.tensors}
+        self._responses = {
+            name: target
+            for name, target in RESPONSES.items()
+            if target in self._tensors and has_known_meaning(self._tensors[target])
+        }
         self.implemented_properties = [
             *(type(self).implemented_properties if info.has_energy else []),
             *self.extra_outputs,
             *(TENSOR_DICTS if self._tensors else ()),
+            *self._responses,
         ]
         if direct and "non_conservative_forces" not in self.extra_outputs:
             raise ValueError(
@@ -134,6 +146,10 @@ class PETMADCalculator(Calculator):
             self.results[name] = self._extra(name, results, atoms)
         if any(name in properties for name in TENSOR_DICTS):
             self._take_tensors(results)
+        for name in properties:
+            if name in self._responses:
+                target = self._responses[name]
+                self.results[name] = self._response.derivatives(atoms, target)
         if self.direct:
             self._take_direct(results, atoms)
 
@@ -210,6 +226,7 @@ class PETMADCalculator(Calculator):
             return per_atom[:, 0]
         if output in self._tensors:
             tensor = self._tensors[output]
+            check_charge(tensor, _state(atoms)[0])
             values = per_atom if tensor.per_atom else total
             return unit_factor(tensor) * shaped(tensor, values)
         if output in self.engine.info.norm_outputs:
@@ -220,6 +237,13 @@ class PETMADCalculator(Calculator):
         if output in self._per_atom_outputs:
             return per_atom
         return float(total[0]) if len(total) == 1 else total
+
+    @functools.cached_property
+    def _response(self) -> Any:
+        """The plain network, which alone has derivatives of tensors."""
+        from .response import Response
+
+        return Response(self.engine.info.path)
 
     @functools.cached_property
     def _per_atom_outputs(self) -> set[str]:
