@@ -9,6 +9,7 @@ from typing import Any, Literal
 import pydantic
 import yaml
 
+from petmad.data.structures import LabelKeys
 from petmad.model import PETConfig, TargetSpec
 
 
@@ -21,50 +22,128 @@ class _Section(pydantic.BaseModel):
     model_config = _STRICT
 
 
-class DataOptions(_Section):
-    """Where the structures are; extended XYZ files, plain or ``.xz``."""
+class LabelOptions(_Section):
+    """Files of one level of theory, and what its labels are called there.
 
-    train: str | list[str]
-    """Training file or files, relative to the working directory."""
+    ``energy: {key: dft_energy, unit: Ha}`` is another way to write ``energy_key`` and
+    ``energy_unit``, likewise for the other labels.
+    """
+
+    train: str | list[str] | None = None
+    """Training file or files; null takes the frames of ``data.train`` that have this
+    energy."""
     valid: str | list[str] | None = None
     """Validation file or files; by default a part of the training structures."""
+    energy_key: str | None = "energy"
+    """Name of the energy in the files; null trains tensor targets alone."""
+    energy_unit: str = "eV"
+    """Its unit: eV, meV, Ha, Ry, kcal/mol, kJ/mol."""
+    forces_key: str = "forces"
+    """Name of the forces."""
+    forces_unit: str = "eV/Å"
+    """Their unit, an energy per length: eV/Å, Ha/Bohr."""
+    stress_key: str = "stress"
+    """Name of the stress, positive in tension."""
+    stress_unit: str = "eV/Å^3"
+    """Its unit: eV/Å^3, GPa, kbar, Ha/Bohr^3."""
+    virial_key: str | None = None
+    """Name of the virial, -volume times stress, used where there is no stress."""
+    virial_unit: str = "eV"
+    """Its unit, an energy."""
+    require_forces: bool = True
+    """Whether a frame without forces is an error. With ``false``, frames with an energy
+    alone may be mixed in: they enter the energy term of the loss only."""
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _flatten_labels(cls, values: Any) -> Any:
+        """``energy: {key, unit}`` as ``energy_key`` and ``energy_unit``."""
+        if not isinstance(values, dict):
+            return values
+        flat = {}
+        for name, value in values.items():
+            is_label = name in ("energy", "forces", "stress", "virial")
+            if is_label and isinstance(value, dict):
+                flat.update({f"{name}_{part}": v for part, v in value.items()})
+            else:
+                flat[name] = value
+        return flat
+
+    def label_keys(self, level: int = 0, **other: Any) -> LabelKeys:
+        """For reading; see :class:`petmad.data.structures.LabelKeys`."""
+        return LabelKeys(
+            self.energy_key,
+            self.forces_key,
+            self.stress_key,
+            virial=self.virial_key,
+            energy_unit=self.energy_unit,
+            forces_unit=self.forces_unit,
+            stress_unit=self.stress_unit,
+            virial_unit=self.virial_unit,
+            level=level,
+            **other,
+        )
+
+    @pydantic.model_validator(mode="after")
+    def _has_known_units(self) -> "LabelOptions":
+        self.label_keys()
+        return self
+
+
+class DataOptions(LabelOptions):
+    """Where the structures are: extended XYZ, also ``.xz`` or ``.gz``, or ASE ``.db``.
+
+    Files are relative to the working directory.
+    """
+
+    train: str | list[str]
+    """Training file or files."""
     valid_fraction: float = pydantic.Field(0.1, gt=0, lt=1)
     """Part kept aside for validation when there is no validation file."""
     split_seed: int = 0
     """Seed of that split."""
-    energy_key: str | None = "energy"
-    """Name of the energy [eV] in the files; null trains tensor targets alone."""
-    forces_key: str = "forces"
-    """Name of the forces [eV/Å]."""
-    stress_key: str = "stress"
-    """Name of the stress [eV/Å³], positive in tension."""
-    require_forces: bool = True
-    """Whether a frame without forces is an error. With ``false``, frames with an energy
-    alone may be mixed in: they enter the energy term of the loss only."""
+    group_key: str | None = None
+    """Name of what frames have in common, such as the structure they were made from;
+    frames of one group are kept on one side of that split."""
+    max_force: pydantic.PositiveFloat | None = None
+    """Training structures with a stronger force [eV/Å] are left out, and counted."""
+    check_gradients: bool = True
+    """Compare energies with the work of forces and stress between close frames, and the
+    energies of files with each other; stop where they tell a wrong sign or unit."""
+    levels: dict[str, LabelOptions] = {}
+    """Further levels of theory by name, each with an energy of its own in the model,
+    called ``energy/NAME``, and options as shown below as comments."""
     atomic_numbers: list[int] | None = None
     """Elements of the model; by default those of the training structures."""
 
 
 class LossTerm(_Section):
-    """One term of the loss, in units of the energy scale."""
+    """One term of the loss."""
 
     weight: float = pydantic.Field(1.0, ge=0)
     """Factor of the term; 0 leaves it out."""
     kind: Literal["mse", "mae", "huber"] = "mse"
     """Squared, absolute, or Huber loss."""
     delta: float = pydantic.Field(1.0, gt=0)
-    """Where the Huber loss turns linear, in the unit of the scaled target."""
+    """Where the Huber loss turns linear, in the units of the loss."""
 
 
 class LossOptions(_Section):
     """Loss: energies and strain gradients per atom, and force components."""
 
+    units: Literal["scale", "physical"] = "scale"
+    """Of residuals and ``delta``: the energy scale, or eV and eV/Å."""
     energy: LossTerm = LossTerm()
     """Energy per atom."""
     forces: LossTerm = LossTerm()
     """Force components."""
     stress: LossTerm = LossTerm()
     """Strain gradient per atom, where the data have a stress."""
+
+    @property
+    def terms(self) -> tuple[LossTerm, LossTerm, LossTerm]:
+        """Of energy, forces and stress."""
+        return self.energy, self.forces, self.stress
 
 
 class TensorOptions(_Section):
@@ -134,6 +213,9 @@ class TrainingOptions(_Section):
     """Passes over the training structures."""
     batch_size: int = pydantic.Field(16, ge=1)
     """Structures per step and device."""
+    batch_atoms: int | None = pydantic.Field(None, ge=1)
+    """Most atoms per step and device; batches then hold as many structures as fit,
+    whatever ``batch_size``."""
     learning_rate: float = pydantic.Field(1e-4, gt=0)
     """Peak of the schedule."""
     warmup_fraction: float = pydantic.Field(0.01, ge=0, lt=1)
@@ -142,6 +224,9 @@ class TrainingOptions(_Section):
     """AdamW's decay; 0 is plain Adam."""
     gradient_clip: float = pydantic.Field(1.0, ge=0)
     """Largest norm of the parameters' gradient; 0 turns clipping off."""
+    max_skipped: int = pydantic.Field(10, ge=0)
+    """Steps in a row whose gradient is not finite that are skipped and counted; one
+    more stops the training."""
     energy_scale: Literal["energy", "forces"] | pydantic.PositiveFloat = "energy"
     """Scale [eV] of what the network predicts: ``energy``, the spread of energies per
     atom; ``forces``, the root mean square of force components times 1 Å; or a number.
@@ -162,6 +247,9 @@ class TrainingOptions(_Section):
     """Seed of weights, order and rotations."""
     dtype: Literal["float32", "float64"] = "float32"
     """Precision of the network."""
+    mixed_precision: bool = False
+    """Run the matrix products of training in bfloat16; labels, losses and weights stay
+    as they are. For GPUs; on CPUs it is seldom faster."""
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """Where to train; auto takes a GPU if there is one."""
     devices: int = pydantic.Field(1, ge=1)
@@ -213,6 +301,11 @@ class Options(_Section):
     @pydantic.model_validator(mode="after")
     def _has_something_to_learn(self) -> "Options":
         if self.data.energy_key is None:
+            if self.data.levels:
+                raise ValueError(
+                    "`data.levels` are further energies, but `data.energy_key` is "
+                    "null; give the main energy there"
+                )
             if not self.targets:
                 raise ValueError(
                     "nothing to train: `data.energy_key` is null and `targets` is "

@@ -15,17 +15,17 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 import petmad
 from petmad.data import Sample
-from petmad.data.sampler import steps_per_epoch
-from petmad.data.structures import file_sha256
+from petmad.data.files import file_sha256
 from petmad.model import Potential, TargetSpec
 
 from . import checkpoint
-from .baseline import fit_composition, fit_scale, force_spread
+from .baseline import fit_composition, fit_scale, force_spread, has_forces
 from .callbacks import Checkpoints, ValidationLog
-from .loaders import train_loader, valid_loader
+from .loaders import count_steps, train_loader, valid_loader
+from .loss import ENERGY, level_names
 from .module import TrainingModule
 from .options import Options, TrainingOptions
-from .splits import Splits, as_list, load_splits
+from .splits import Splits, all_files, level_targets, load_splits
 from .start import complete, load_start
 from .tensors import block_slices, fit_tensor_baseline, tensor_targets
 
@@ -54,7 +54,7 @@ def train(options: Options, resume: str | Path | None = None) -> Path:
     start = load_start(options)
     options = complete(options, start)
     splits = load_splits(options)
-    n_steps = steps_per_epoch(len(splits.train), training.batch_size, training.devices)
+    n_steps = count_steps(splits.train, training)
     potential = start or make_initial(splits, options)
     folder = Path(options.output)
     if resume is not None:
@@ -97,15 +97,15 @@ def make_initial(splits: Splits, options: Options) -> Potential:
     training = options.training
     lightning.seed_everything(training.seed, verbose=False)
     targets = tensor_targets(options)
-    energy = [] if options.data.energy_key is None else [TargetSpec()]
+    energies = [TargetSpec(name) for name in level_targets(options.data)]
     potential = checkpoint.make_potential(
         options.model,
         splits.atomic_numbers,
-        energy + [target.spec for target in targets],
+        energies + [target.spec for target in targets],
         training.dtype,
     )
     sharpen(potential, training.embedding_gain)
-    if energy:
+    if energies:
         fit_baseline(potential, splits.train, training)
     elif all(target.spec.readout == "exact" for target in targets):
         potential.network.requires_grad_(False)  # nothing reads its features
@@ -124,19 +124,26 @@ def sharpen(potential: Potential, gain: float) -> None:
 def fit_baseline(
     potential: Potential, samples: list[Sample], options: TrainingOptions
 ) -> None:
-    """Fit composition and scale and store them in the model."""
-    composition = fit_composition(samples, len(potential.atomic_numbers))
-    scale = fit_scale(samples, composition, options.energy_scale)
-    potential.compositions[0].data.copy_(composition[:, None])
-    potential.scales[0].data.fill_(scale)
-    if options.energy_scale == "energy" and options.loss.forces.weight > 0:
-        ratio = force_spread(samples) / scale
-        if ratio > LARGE_FORCES:
-            LOG.warning(
-                "forces [eV/Å] are %.0f times the energy scale [eV]; "
-                "`training.energy_scale: forces` will learn faster",
-                ratio,
-            )
+    """Fit composition and scale of every energy and store them in the model.
+
+    A level of theory without forces has the scale of the first, if that is by forces.
+    """
+    for level, name in enumerate(level_names(potential)):
+        chosen = [sample for sample in samples if int(sample.level) == level]
+        index = potential.target_names.index(name)
+        composition = fit_composition(chosen, len(potential.atomic_numbers))
+        if level == 0 or options.energy_scale != "forces" or has_forces(chosen):
+            scale = fit_scale(chosen, composition, options.energy_scale)
+        potential.compositions[index].data.copy_(composition[:, None])
+        potential.scales[index].data.fill_(scale)
+        if options.energy_scale == "energy" and options.loss.forces.weight > 0:
+            ratio = force_spread(chosen) / scale
+            if ratio > LARGE_FORCES:
+                LOG.warning(
+                    "forces [eV/Å] are %.0f times the energy scale [eV]; "
+                    "`training.energy_scale: forces` will learn faster",
+                    ratio,
+                )
 
 
 def check_resumable(path: str | Path, potential: Potential, options: Options) -> None:
@@ -155,7 +162,7 @@ def check_resumable(path: str | Path, potential: Potential, options: Options) ->
         "atomic_numbers": potential.atomic_numbers,
         **potential.config.to_dict(),
         **options.to_dict()["training"],
-        "energy_key": options.data.energy_key,
+        **_label_names(options.to_dict()["data"]),
         "targets": options.to_dict()["targets"],
     }
     stored = ours["provenance"]["options"]
@@ -163,7 +170,7 @@ def check_resumable(path: str | Path, potential: Potential, options: Options) ->
         "atomic_numbers": ours["atomic_numbers"],
         **ours["model"],
         **stored["training"],
-        "energy_key": stored["data"]["energy_key"],
+        **_label_names(stored["data"]),
         "targets": stored.get("targets", {}),
     }
     may_change = {"device", "threads", "num_workers", "checkpoint_steps", "log_steps"}
@@ -185,10 +192,15 @@ def check_resumable(path: str | Path, potential: Potential, options: Options) ->
         )
 
 
+def _label_names(data: dict[str, Any]) -> dict[str, Any]:
+    """What a training's labels are called, and their units, as told by its options."""
+    names = ("energy", "forces", "stress", "virial")
+    fields = [f"{name}_{part}" for name in names for part in ("key", "unit")]
+    return {name: data.get(name) for name in (*fields, "levels")}
+
+
 def provenance(options: Options) -> dict[str, Any]:
     """Versions, options, and the files that were read with their SHA-256."""
-    files = as_list(options.data.train) + as_list(options.data.valid)
-    files += as_list(options.training.start_from)
     now = datetime.datetime.now(datetime.timezone.utc)
     return {
         "petmad_version": petmad.__version__,
@@ -196,7 +208,7 @@ def provenance(options: Options) -> dict[str, Any]:
         "started": now.isoformat(timespec="seconds"),
         "seed": options.training.seed,
         "options": options.to_dict(),
-        "data_sha256": {file: file_sha256(file) for file in files},
+        "data_sha256": {file: file_sha256(file) for file in all_files(options)},
     }
 
 
@@ -218,6 +230,7 @@ def make_trainer(
         accelerator=options.device,
         devices=options.devices,
         strategy="ddp" if options.devices > 1 else "auto",
+        precision="bf16-mixed" if options.mixed_precision else None,
         max_epochs=options.epochs,
         gradient_clip_val=options.gradient_clip or None,
         check_val_every_n_epoch=options.validate_every,
@@ -267,4 +280,8 @@ def _describe_target(potential: Potential, index: int) -> str:
         f"{energy:.4f} (Z = {z})"
         for z, energy in zip(potential.atomic_numbers, energies, strict=True)
     )
-    return f"composition: {composition} eV\nenergy scale: {float(scales[0]):.6g} eV"
+    prefix = "" if spec.name == ENERGY else f"{spec.name}: "
+    return (
+        f"{prefix}composition: {composition} eV\n"
+        f"{prefix}energy scale: {float(scales[0]):.6g} eV"
+    )
