@@ -8,16 +8,30 @@ from collections.abc import Sequence
 
 def train(arguments: argparse.Namespace) -> None:
     """``petmad train``."""
+    _train(arguments, "train")
+
+
+def finetune(arguments: argparse.Namespace) -> None:
+    """``petmad finetune``."""
+    _train(arguments, "finetune")
+
+
+def _train(arguments: argparse.Namespace, command: str) -> None:
     if arguments.describe:
         from petmad.training.reference import options_reference
 
         print(options_reference())
         return
     from petmad.training.options import load_options
-    from petmad.training.trainer import train as run
 
+    if command == "train":
+        from petmad.training.trainer import train as run
+    else:
+        from petmad.training.finetune import finetune as run
     if arguments.options is None:
-        raise ValueError("give an options file; `petmad train --describe` prints one")
+        raise ValueError(
+            f"give an options file; `petmad {command} --describe` prints one"
+        )
     options = load_options(arguments.options)
     if arguments.output is not None:
         options.output = arguments.output
@@ -123,6 +137,7 @@ def lammps(arguments: argparse.Namespace) -> None:
 
 EXTRAS = {
     train: "train",
+    finetune: "train",
     evaluate: "train",
     export: "train",
     convert: "train",
@@ -149,18 +164,24 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _add_train(commands: argparse._SubParsersAction) -> None:
-    command = commands.add_parser("train", help="train a model on extended XYZ files")
-    command.add_argument("options", nargs="?", help="options file (YAML)")
-    command.add_argument(
-        "--describe", action="store_true", help="print all options with their defaults"
-    )
-    command.add_argument(
-        "--resume", metavar="CKPT", help="last.ckpt of an interrupted training"
-    )
-    command.add_argument(
-        "--output", metavar="DIR", help="folder, instead of the options' one"
-    )
-    command.set_defaults(run=train)
+    for name, run, text in (
+        ("train", train, "train a model on labelled structures"),
+        ("finetune", finetune, "train on from a model, and tell what it forgot"),
+    ):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("options", nargs="?", help="options file (YAML)")
+        command.add_argument(
+            "--describe",
+            action="store_true",
+            help="print all options with their defaults",
+        )
+        command.add_argument(
+            "--resume", metavar="CKPT", help="last.ckpt of an interrupted training"
+        )
+        command.add_argument(
+            "--output", metavar="DIR", help="folder, instead of the options' one"
+        )
+        command.set_defaults(run=run)
 
 
 def _add_evaluate(commands: argparse._SubParsersAction) -> None:

@@ -390,7 +390,7 @@ def test_wrong_options_are_explained(change, message):
 
 def test_shown_options_are_valid():
     shown = sorted((REPOSITORY / "examples" / "tensors").glob("*.yaml"))
-    assert len(shown) == 4
+    assert len(shown) == 5
     for path in shown:
         assert load_options(path).targets, path
 

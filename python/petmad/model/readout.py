@@ -94,6 +94,11 @@ class TargetSpec:
             return [(self.order, self.parity)]
         return list(CARTESIAN_BLOCKS.get(self.kind, []))
 
+    @property
+    def reads_network(self) -> bool:
+        """Whether PET's features matter; ``exact`` tensors have their own."""
+        return not (self.blocks and self.readout == "exact")
+
     def rows(self) -> torch.Tensor:
         """Components as rows over the entries shown outside, orthonormal, float64.
 

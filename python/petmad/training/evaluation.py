@@ -1,6 +1,6 @@
 """Errors of a model, checkpoint or exported, on a labelled file."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,9 +9,10 @@ import torch
 
 from petmad.data import Structure, collate, make_sample, read_structures
 from petmad.data.structures import LabelKeys, check_species
+from petmad.model import Potential
 
 from . import checkpoint
-from .loss import ENERGY, Labels, predict
+from .loss import ENERGY, Labels, Levels, predict_with
 from .metrics import UNITS, Errors
 
 
@@ -42,14 +43,20 @@ def load_predictor(path: str | Path) -> Predictor:
 
 def _eager_predictor(path: str | Path) -> Predictor:
     potential, _ = checkpoint.load_potential(path)
+    return potential_predictor(potential)
+
+
+def potential_predictor(potential: Potential, name: str = ENERGY) -> Predictor:
+    """A model in plain torch; ``name`` is the energy to predict."""
+    numbers, cutoff = potential.atomic_numbers, potential.config.cutoff
 
     def labels(structure: Structure) -> Labels:
-        numbers, cutoff = potential.atomic_numbers, potential.config.cutoff
         graph = collate([make_sample(structure, numbers, cutoff)]).graph
-        return Labels(*(value.detach() for value in predict(potential, graph)))
+        levels = Levels([name], torch.zeros(1, dtype=torch.int64))
+        predicted, _ = predict_with(potential, graph, [], levels=levels)
+        return Labels(*(value.detach() for value in predicted))
 
-    has_energy = ENERGY in potential.target_names
-    return Predictor(potential.atomic_numbers, labels, has_energy)
+    return Predictor(numbers, labels, name in potential.target_names)
 
 
 def _engine_predictor(path: str | Path) -> Predictor:
@@ -93,6 +100,13 @@ def evaluate(
         ValueError: labels are missing or wrong, or the model lacks an element.
     """
     structures = read_structures(file, keys, needs_forces=False)
+    return evaluate_structures(predictor, structures)
+
+
+def evaluate_structures(
+    predictor: Predictor, structures: Sequence[Structure]
+) -> dict[str, float]:
+    """:func:`evaluate` of structures that were read."""
     check_species(structures, predictor.atomic_numbers)
     errors = Errors()
     for structure in structures:

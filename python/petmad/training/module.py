@@ -46,6 +46,7 @@ class TrainingModule(lightning.LightningModule):
         options: of the training.
         n_steps: optimizer steps of the whole training.
         targets: tensors to train beside the energy, or instead of it.
+        energies: those to train, by level of theory; default: all of the model.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class TrainingModule(lightning.LightningModule):
         options: TrainingOptions,
         n_steps: int,
         targets: Sequence[TensorTarget] = (),
+        energies: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
         self.potential = potential
@@ -64,7 +66,9 @@ class TrainingModule(lightning.LightningModule):
         self.n_steps = n_steps
         self.n_warmup = int(options.warmup_fraction * n_steps)
         self.targets = list(targets)
-        self.level_names = level_names(potential)
+        if energies is None:
+            energies = level_names(potential)
+        self.level_names = list(energies)
         self.has_energy = bool(self.level_names)
         self.errors = Errors(self.level_names)
         self.n_skipped = 0

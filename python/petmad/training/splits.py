@@ -10,9 +10,10 @@ from petmad.data.consistency import check_energies, check_gradients
 from petmad.data.quality import inspect, largest_force
 from petmad.data.structures import check_species, species_of
 
-from .loss import ENERGY
-from .options import DataOptions, LabelOptions, Options
+from .data_options import DataOptions, LabelOptions
+from .options import Options
 from .tensors import tensor_labels
+from .trained import trained_energies
 
 
 LOG = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ def load_splits(options: Options) -> Splits:
     """
     train, valid = load_structures(options)
     if options.data.check_gradients and options.data.energy_key is not None:
-        check_labels([*train, *valid], level_targets(options.data))
+        check_labels([*train, *valid], trained_energies(options))
     train = without_strong_forces(train, options.data)
     atomic_numbers = sorted(set(options.data.atomic_numbers or species_of(train)))
     check_species(train + valid, atomic_numbers)
@@ -55,13 +56,6 @@ def load_splits(options: Options) -> Splits:
     for finding in inspect(train, splits.train, valid):
         LOG.warning("training data: %s", finding)
     return splits
-
-
-def level_targets(data: DataOptions) -> list[str]:
-    """Names of the energies in the model, by index of their level of theory."""
-    if data.energy_key is None:
-        return []
-    return [ENERGY, *(f"{ENERGY}/{name}" for name in data.levels)]
 
 
 def load_structures(options: Options) -> tuple[list[Structure], list[Structure]]:

@@ -19,15 +19,17 @@ from petmad.data.files import file_sha256
 from petmad.model import Potential, TargetSpec
 
 from . import checkpoint
+from .adapt import adapt_compositions
 from .baseline import fit_composition, fit_scale, force_spread, has_forces
 from .callbacks import Checkpoints, ValidationLog
 from .loaders import count_steps, train_loader, valid_loader
 from .loss import ENERGY, level_names
 from .module import TrainingModule
 from .options import Options, TrainingOptions
-from .splits import Splits, all_files, level_targets, load_splits
-from .start import complete, load_start
+from .splits import Splits, all_files, load_splits
+from .start import Start, complete, load_start
 from .tensors import block_slices, fit_tensor_baseline, tensor_targets
+from .trained import select_parameters, trained_energies
 
 
 LOG = logging.getLogger(__name__)
@@ -55,7 +57,11 @@ def train(options: Options, resume: str | Path | None = None) -> Path:
     options = complete(options, start)
     splits = load_splits(options)
     n_steps = count_steps(splits.train, training)
-    potential = start or make_initial(splits, options)
+    if start is None:
+        potential = make_initial(splits, options)
+    else:
+        potential = continue_from(start, splits, options)
+    select_parameters(potential, options)
     folder = Path(options.output)
     if resume is not None:
         check_resumable(resume, potential, options)
@@ -75,7 +81,13 @@ def train(options: Options, resume: str | Path | None = None) -> Path:
         (folder / "options.yaml").write_text(text)
         LOG.info("%s", summary(options, potential, splits, n_steps))
     targets = tensor_targets(options)
-    module = TrainingModule(potential, training, training.epochs * n_steps, targets)
+    module = TrainingModule(
+        potential,
+        training,
+        training.epochs * n_steps,
+        targets,
+        trained_energies(options),
+    )
     with warnings.catch_warnings():
         # Few workers, and steps fewer than the log interval, are the user's choices.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
@@ -97,7 +109,7 @@ def make_initial(splits: Splits, options: Options) -> Potential:
     training = options.training
     lightning.seed_everything(training.seed, verbose=False)
     targets = tensor_targets(options)
-    energies = [TargetSpec(name) for name in level_targets(options.data)]
+    energies = [TargetSpec(name) for name in trained_energies(options)]
     potential = checkpoint.make_potential(
         options.model,
         splits.atomic_numbers,
@@ -107,10 +119,16 @@ def make_initial(splits: Splits, options: Options) -> Potential:
     sharpen(potential, training.embedding_gain)
     if energies:
         fit_baseline(potential, splits.train, training)
-    elif all(target.spec.readout == "exact" for target in targets):
-        potential.network.requires_grad_(False)  # nothing reads its features
     fit_tensor_baseline(potential, splits.train, targets)
     return potential
+
+
+def continue_from(start: Start, splits: Splits, options: Options) -> Potential:
+    """The model to start from, what it does not have yet fitted to the data."""
+    adapt_compositions(start.potential, start.new_targets, splits.train, options)
+    targets = [t for t in tensor_targets(options) if t.spec.name in start.new_targets]
+    fit_tensor_baseline(start.potential, splits.train, targets)
+    return start.potential
 
 
 def sharpen(potential: Potential, gain: float) -> None:
@@ -162,6 +180,7 @@ def check_resumable(path: str | Path, potential: Potential, options: Options) ->
         "atomic_numbers": potential.atomic_numbers,
         **potential.config.to_dict(),
         **options.to_dict()["training"],
+        "finetune": options.to_dict()["finetune"],
         **_label_names(options.to_dict()["data"]),
         "targets": options.to_dict()["targets"],
     }
@@ -170,6 +189,7 @@ def check_resumable(path: str | Path, potential: Potential, options: Options) ->
         "atomic_numbers": ours["atomic_numbers"],
         **ours["model"],
         **stored["training"],
+        "finetune": stored.get("finetune"),
         **_label_names(stored["data"]),
         "targets": stored.get("targets", {}),
     }
@@ -251,7 +271,8 @@ def summary(
     options: Options, potential: Potential, splits: Splits, n_steps: int
 ) -> str:
     """What is about to be trained, in a few lines."""
-    n_parameters = sum(p.numel() for p in potential.parameters() if p.requires_grad)
+    n_parameters = sum(p.numel() for p in potential.parameters())
+    n_trained = sum(p.numel() for p in potential.parameters() if p.requires_grad)
     n_atoms = sum(len(sample.species) for sample in splits.train)
     n_edges = sum(len(sample.centers) for sample in splits.train)
     return "\n".join(
@@ -259,7 +280,7 @@ def summary(
             f"structures: {len(splits.train)} training, {len(splits.valid)} validation",
             f"edges per atom: {n_edges / n_atoms:.1f} within {options.model.cutoff} Å",
             *(_describe_target(potential, i) for i in range(len(potential.targets))),
-            f"parameters: {n_parameters}",
+            f"parameters: {n_trained} trained of {n_parameters}",
             f"steps: {options.training.epochs} epochs of {n_steps}",
             f"writing to: {options.output}",
         ]
