@@ -71,6 +71,14 @@ def _evaluate_tensors(arguments: argparse.Namespace) -> None:
     print(format_tensor_errors(potential, errors))
 
 
+def uncertainty(arguments: argparse.Namespace) -> None:
+    """``petmad uncertainty``."""
+    from petmad.training.uncertainty_command import run
+
+    for line in run(arguments):
+        print(line)
+
+
 def export(arguments: argparse.Namespace) -> None:
     """``petmad export``."""
     from petmad.export import export_model
@@ -139,6 +147,7 @@ EXTRAS = {
     train: "train",
     finetune: "train",
     evaluate: "train",
+    uncertainty: "train",
     export: "train",
     convert: "train",
     demo: "demo",
@@ -155,6 +164,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_train(commands)
     _add_evaluate(commands)
+    _add_uncertainty(commands)
     _add_export(commands)
     _add_convert(commands)
     _add_info(commands)
@@ -217,6 +227,41 @@ def _pair(text: str) -> tuple[str, str]:
     if not equals:
         raise argparse.ArgumentTypeError(f"must be TARGET=KEY, got {text!r}")
     return target, key
+
+
+def _add_uncertainty(commands: argparse._SubParsersAction) -> None:
+    parent = commands.add_parser("uncertainty", help="error bars for a trained model")
+    actions = parent.add_subparsers(required=True, metavar="ACTION")
+    command = actions.add_parser("fit", help="fit them without training again (LLPR)")
+    command.add_argument("model", help="checkpoint, or exported model")
+    command.add_argument(
+        "-o", "--output", help="checkpoint to write; default: beside, .llpr.ckpt"
+    )
+    for part in ("train", "valid"):
+        command.add_argument(
+            f"--{part}",
+            nargs="+",
+            metavar="FILE",
+            help="files; default: those of the training",
+        )
+    command.add_argument("--energy-key", default="energy", help="label in these files")
+    command.add_argument("--target", default="energy", help="name of the energy")
+    command.add_argument(
+        "--members", type=int, default=128, help="size of the ensemble; 0 for none"
+    )
+    command.add_argument(
+        "--regularizer",
+        type=float,
+        help="of the covariance, relative to its diagonal; 0: the smallest that works; "
+        "default: by the likelihood of the validation errors",
+    )
+    command.add_argument(
+        "--calibration",
+        choices=("absolute", "squared"),
+        default="absolute",
+        help="mean of errors that the multiplier is fitted to",
+    )
+    command.set_defaults(run=uncertainty)
 
 
 def _add_export(commands: argparse._SubParsersAction) -> None:

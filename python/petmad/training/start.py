@@ -124,10 +124,16 @@ def with_targets(
     specs: list[TargetSpec],
     new: list[str],
     copies: dict[str, str] | None = None,
+    fresh_uncertainty: str = "",
 ) -> Potential:
     """The same model with these targets; those not ``new`` inherit all of theirs.
 
-    ``copies`` are new ones that inherit all from another target.
+    Args:
+        origin: the model.
+        specs: targets.
+        new: names of those with random heads.
+        copies: new ones that inherit all from another target.
+        fresh_uncertainty: target whose uncertainty is not inherited.
     """
     sources = {spec.name: spec.name for spec in specs if spec.name not in new}
     sources.update({"": "", **(copies or {})})
@@ -136,7 +142,10 @@ def with_targets(
     potential.to_dtype(next(origin.network.parameters()).dtype)
     inherited = _by_target(origin)
     state = [
-        inherited[part, sources[target], rest] if target in sources else value
+        inherited[part, sources[target], rest]
+        if target in sources
+        and not (part == "uncertainties" and target == fresh_uncertainty)
+        else value
         for (part, target, rest), value in _by_target(potential).items()
     ]
     names = list(potential.state_dict())
