@@ -7,7 +7,7 @@ from typing import Any
 
 
 __version__ = "0.1.0"
-__all__ = ["PETMADCalculator", "__version__", "export_model", "load_ops"]
+__all__ = ["PETMADCalculator", "__version__", "evaluate", "export_model", "load_ops"]
 
 
 def __getattr__(name: str) -> Any:
@@ -15,6 +15,10 @@ def __getattr__(name: str) -> Any:
         from .calculator import PETMADCalculator
 
         return PETMADCalculator
+    if name == "evaluate":
+        from .training.report import evaluate
+
+        return evaluate
     if name == "export_model":
         from .export import export_model
 

@@ -42,13 +42,33 @@ def _train(arguments: argparse.Namespace, command: str) -> None:
 def evaluate(arguments: argparse.Namespace) -> None:
     """``petmad evaluate``."""
     from petmad.data.structures import LabelKeys
-    from petmad.training.evaluation import evaluate as run
     from petmad.training.evaluation import format_errors, load_predictor
+    from petmad.training.report import evaluate as run
+    from petmad.training.report import format_breakdown
 
-    keys = LabelKeys(arguments.energy_key, arguments.forces_key, arguments.stress_key)
-    predictor = load_predictor(arguments.model)
-    if predictor.has_energy:
-        print(format_errors(run(predictor, arguments.file, keys)))
+    keys = LabelKeys(
+        arguments.energy_key,
+        arguments.forces_key,
+        arguments.stress_key,
+        group=arguments.subset_key,
+        energy_unit=arguments.energy_unit,
+        forces_unit=arguments.forces_unit,
+        stress_unit=arguments.stress_unit,
+    )
+    if load_predictor(arguments.model, arguments.target).has_energy:
+        result = run(
+            arguments.model, arguments.file, keys, arguments.target, arguments.lebedev
+        )
+        print(format_errors(result.errors["overall"]))
+        print(format_breakdown(result.errors))
+        for path, write in (
+            (arguments.errors, result.write_errors),
+            (arguments.predictions, result.write_predictions),
+            (arguments.report, result.write_report),
+        ):
+            if path is not None:
+                write(path)
+                print(f"wrote {path}")
     if arguments.model.endswith(".ckpt"):
         _evaluate_tensors(arguments)
 
@@ -196,14 +216,36 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
 
 def _add_evaluate(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser(
-        "evaluate", help="errors of a model on an extended XYZ file"
+        "evaluate", help="errors of a model on labelled structures"
     )
     command.add_argument("model", help="checkpoint (.ckpt) or exported model")
-    command.add_argument("file", help="extended XYZ file, plain or .xz")
-    for label in ("energy", "forces", "stress"):
+    command.add_argument("file", help="extended XYZ, plain, .xz or .gz, or ASE .db")
+    for label, unit in (
+        ("energy", "eV"),
+        ("forces", "eV/Å"),
+        ("stress", "eV/Å^3"),
+    ):
         command.add_argument(
             f"--{label}-key", default=label, help=f"name of the {label}"
         )
+        command.add_argument(f"--{label}-unit", default=unit, help="its unit")
+    command.add_argument("--subset-key", help="name of what tells subsets apart")
+    command.add_argument(
+        "--target", default="energy", help="energy of a checkpoint, e.g. energy/r2scan"
+    )
+    command.add_argument(
+        "--lebedev",
+        type=int,
+        default=0,
+        metavar="ORDER",
+        help="measure the spread over a grid of rotations of this order; default: not",
+    )
+    for name, text in (
+        ("errors", "write errors as JSON"),
+        ("predictions", "write predictions as extended XYZ"),
+        ("report", "write a report as one HTML file"),
+    ):
+        command.add_argument(f"--{name}", metavar="FILE", help=text)
     command.add_argument(
         "--target-key",
         action="append",

@@ -250,8 +250,8 @@ def _group(labels: dict[str, Any], key: str | None, source: str) -> str:
     if key not in labels:
         found = sorted(set(labels) - {"numbers", "positions"})
         raise ValueError(
-            f"{source} has no `{key}`, named by `data.group_key`; it has {found}; "
-            "name the parent of every frame, or leave `group_key` out"
+            f"{source} has no `{key}`, named by `data.group_key` (of an evaluation: "
+            f"subset key); it has {found}; label every frame, or leave the option out"
         )
     return str(labels[key])
 

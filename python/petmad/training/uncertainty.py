@@ -79,7 +79,8 @@ def fit_uncertainty(
         regularizer: λ in units of the mean of C's diagonal; 0 takes the smallest that
             works, as upstream does; by default the one that makes the errors of the
             validation structures most likely.
-        calibration: ``absolute``, m from the mean of errors over deviations, or ``squared``.
+        calibration: ``absolute``, m from the mean of errors over deviations, or
+            ``squared``, of their squares.
         seed: of the ensemble.
 
     Raises:
