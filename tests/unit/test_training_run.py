@@ -216,6 +216,20 @@ def test_float64_and_huber_and_stress(tmp_path):
     assert next(potential.network.parameters()).dtype == torch.float64
 
 
+def test_mixed_precision_trains_weights_in_full(tmp_path):
+    """Losses differ from those in full precision, by bfloat16's 3 digits."""
+    found = {}
+    for name, is_mixed in (("full", False), ("mixed", True)):
+        folder = tmp_path / name
+        folder.mkdir()
+        values = toy_options(folder, epochs=1, mixed_precision=is_mixed)
+        potential, provenance = checkpoint.load_potential(train(parse_options(values)))
+        assert next(potential.network.parameters()).dtype == torch.float32
+        found[name] = provenance["validation"]["loss"]
+    assert found["mixed"] != found["full"]
+    assert found["mixed"] == pytest.approx(found["full"], rel=0.05)
+
+
 def test_split_of_one_file(tmp_path):
     values = toy_options(tmp_path, epochs=1)
     values["data"] = {"train": values["data"]["train"], "valid_fraction": 0.3}

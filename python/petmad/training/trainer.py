@@ -92,6 +92,8 @@ def train(options: Options, resume: str | Path | None = None) -> Path:
         # Few workers, and steps fewer than the log interval, are the user's choices.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*number of training batches.*")
+        # Of mixed precision: normalization in bfloat16 with weights in float32.
+        warnings.filterwarnings("ignore", message=".*dispatch to fused implement.*")
         # Lightning 2.6 uses a torch name that torch 2.13 has deprecated.
         warnings.filterwarnings("ignore", message=".*LeafSpec.*")
         trainer.fit(
