@@ -12,6 +12,7 @@ __all__ = [
     "PETMADCalculator",
     "__version__",
     "born_charges",
+    "evaluate",
     "export_model",
     "load_ops",
     "raman_tensors",
@@ -19,6 +20,7 @@ __all__ = [
 _HOMES = {
     "PETMADCalculator": "calculator",
     "born_charges": "response",
+    "evaluate": "training.report",
     "export_model": "export",
     "load_ops": "_ops",
     "raman_tensors": "response",

@@ -10,6 +10,7 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from ._engine import Engine
+from .rotations import average, rotation_grid
 from .tensor_outputs import check_charge, has_known_meaning, shaped, unit_factor
 
 
@@ -58,6 +59,13 @@ class PETMADCalculator(Calculator):
         check: evaluate the file's golden structures once after loading.
         direct: take ``forces`` and ``stress`` from the direct heads, two to three times
             faster, not conserving energy. The mean force is removed.
+        rotations: order of a grid of rotations over which energy, forces and stress are
+            averaged, which makes them invariant to that order; 0: as it stands. The
+            cost is that of so many evaluations, see
+            :func:`petmad.rotations.rotation_grid`: 24 for order 3. After each, the
+            spread over the grid is in ``self.rotational_spread`` (eV and eV/Å). Other
+            outputs are those of the structure as it stands.
+        inversion: average over inversion, too; doubles the cost.
 
     Raises:
         ValueError: not a model file, no direct heads, or (on evaluation) an element the
@@ -81,6 +89,8 @@ class PETMADCalculator(Calculator):
         n_threads: int = 0,
         check: bool = True,
         direct: bool = False,
+        rotations: int = 0,
+        inversion: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -105,7 +115,18 @@ class PETMADCalculator(Calculator):
                 f"{self.engine.info.name} predicts {list(self.engine.info.targets)}; "
                 "convert it with them (`petmad convert --keep`), or leave `direct` out"
             )
+        if rotations > 0 and not info.has_energy:
+            raise ValueError(
+                f"`rotations` average energies and forces, which {info.name} does not "
+                "have; leave them out"
+            )
+        if direct and rotations > 0:
+            raise ValueError(
+                "`rotations` average conservative forces; leave out `direct` or them"
+            )
         self.direct = direct
+        self.grid = rotation_grid(rotations, inversion) if rotations > 0 else None
+        self.rotational_spread: dict[str, float] = {}
         self._species = np.full(120, -1, dtype=np.int32)
         for index, number in enumerate(self.engine.info.atomic_numbers):
             self._species[number] = index
@@ -139,6 +160,9 @@ class PETMADCalculator(Calculator):
             and "non_conservative_stress" not in self.extra_outputs
         )
         results = self._evaluate(atoms, species, properties, has_gradients)
+        if self.grid is not None:
+            mean, self.rotational_spread = self._average(atoms, species, properties)
+            results = {**results, **mean}
         self.results = {}
         if self.engine.info.has_energy:
             self._take_energy(results, atoms, properties, has_gradients)
@@ -217,6 +241,20 @@ class PETMADCalculator(Calculator):
             outputs=list(dict.fromkeys(extras)),
             gradients=gradients,
         )
+
+    def _average(
+        self, atoms: Any, species: np.ndarray, properties: list[str]
+    ) -> tuple[dict[str, Any], dict[str, float]]:
+        """Means over the grid of rotations, and their spread."""
+
+        def evaluate(rotation: np.ndarray) -> dict[str, Any]:
+            turned = atoms.copy()
+            turned.set_cell(atoms.cell.array @ rotation.T)
+            turned.positions = atoms.positions @ rotation.T
+            wanted = [name for name in properties if name == "stresses"]
+            return self._evaluate(turned, species, wanted, True)
+
+        return average(evaluate, self.grid)
 
     def _extra(self, name: str, results: dict[str, Any], atoms: Any) -> Any:
         """A further output as ASE would have it: see the class."""
