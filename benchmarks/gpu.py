@@ -50,11 +50,6 @@ class Step(NamedTuple):
     n_kept: int
 
 
-def kernels(device: torch.device) -> Any:
-    """The operators that run, or emulate, the kernels."""
-    return torch.ops.petmad_cuda
-
-
 def synchronize(device: torch.device) -> None:
     """Wait until the device has done all it was given."""
     if device.type == "cuda":
@@ -63,7 +58,7 @@ def synchronize(device: torch.device) -> None:
 
 def build_lists(system: System, cutoff: float, device: torch.device) -> Lists:
     """From positions on the host."""
-    ops = kernels(device)
+    ops = torch.ops.petmad_cuda
     positions = torch.tensor(system.positions).to(device)
     cell = torch.tensor(system.cell)
     everywhere = torch.tensor([True] * 3)
@@ -102,7 +97,7 @@ def network_step(
 
 def step(model: Potential, system: System, lists: Lists, device: torch.device) -> Step:
     """One step from positions on the host to forces on the host."""
-    ops = kernels(device)
+    ops = torch.ops.petmad_cuda
     positions = torch.tensor(system.positions).to(device)
     cell = torch.tensor(system.cell).to(device)
     vectors = ops.edge_vectors(positions, cell, *lists[:3])
@@ -175,7 +170,7 @@ def measure(
     again = step(model, system, lists, device)
     rounds = arguments.rounds
     whole = timed(lambda: step(model, system, lists, device), rounds, device)
-    vectors = kernels(device).edge_vectors(
+    vectors = torch.ops.petmad_cuda.edge_vectors(
         torch.tensor(system.positions).to(device),
         torch.tensor(system.cell).to(device),
         *lists[:3],
@@ -250,6 +245,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     }
     print(results["ceilings"], flush=True)
     systems = make_systems(arguments.quick)
+    systems = {k: v for k, v in systems.items() if k in (arguments.systems or systems)}
     for size in arguments.sizes:
         plain, fast = make_models(size)
         fast = fast.to(device)
@@ -285,6 +281,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--precisions", nargs="+", default=list(PRECISIONS), choices=PRECISIONS
     )
+    parser.add_argument("--systems", nargs="+", help="names in the table; default: all")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--output", default="gpu", help="name under results/")
     found = parser.parse_args(arguments)

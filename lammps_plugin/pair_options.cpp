@@ -7,13 +7,15 @@
 
 #include "elements.h"
 #include "petmad/error.h"
+#include "petmad/precision.h"
 
 namespace petmad_lammps {
 
 namespace {
 
 constexpr const char* usage =
-    "pair_style petmad MODEL.pt [device auto|cpu|cuda|cuda:N] [threads N] [charge Q] [spin M] "
+    "pair_style petmad MODEL.pt [device auto|cpu|cuda|cuda:N] "
+    "[precision auto|fp64|fp32|tf32|fp16] [threads N] [charge Q] [spin M] "
     "[forces gradient|direct] [uncertainty yes|no] [check yes|no] "
     "[mode auto|images|exchange|recompute] [halo DEPTH]";
 
@@ -93,13 +95,13 @@ PairOptions parse_pair_options(const std::vector<std::string>& arguments) {
     options.model = arguments[0];
     for (size_t i = 1; i < arguments.size(); i += 2) {
         const std::string& keyword = arguments[i];
-        const bool is_known = keyword == "device" || keyword == "threads" || keyword == "charge"
+        const bool is_known = keyword == "device" || keyword == "precision" || keyword == "threads" || keyword == "charge"
                               || keyword == "spin" || keyword == "check" || keyword == "mode"
                               || keyword == "halo" || keyword == "forces"
                               || keyword == "uncertainty";
         PETMAD_CHECK(
             is_known, "unknown keyword '", keyword,
-            "'; known are device, threads, charge, spin, forces, uncertainty, check, mode and "
+            "'; known are device, precision, threads, charge, spin, forces, uncertainty, check, mode and "
             "halo: ",
             usage
         );
@@ -109,6 +111,8 @@ PairOptions parse_pair_options(const std::vector<std::string>& arguments) {
         const std::string& value = arguments[i + 1];
         if (keyword == "device") {
             options.device = parse_device(value);
+        } else if (keyword == "precision") {
+            options.precision = petmad::to_string(petmad::parse_precision(value));
         } else if (keyword == "threads") {
             options.n_threads = parse_integer(keyword, value, 1);
         } else if (keyword == "charge") {

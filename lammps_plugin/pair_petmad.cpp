@@ -103,6 +103,7 @@ void PairPetmad::settings(int n_arguments, char** arguments) {
 void PairPetmad::load_model(const PairOptions& options) {
     petmad::EngineOptions engine_options;
     device_ = engine_options.device = choose_device(options.device);
+    engine_options.precision = petmad::parse_precision(options.precision);
     n_threads_ = options.n_threads > 0 ? options.n_threads : comm->nthreads;
     engine_options.n_threads = n_threads_;
     engine_options.check_golden = options.check_golden;
@@ -132,8 +133,10 @@ std::string PairPetmad::choose_device(const std::string& wanted) const {
     // Collective, hence before anything in which ranks on different nodes may differ.
     MPI_Comm node;
     int local_rank = 0;
+    int n_local_ranks = 1;
     MPI_Comm_split_type(world, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node);
     MPI_Comm_rank(node, &local_rank);
+    MPI_Comm_size(node, &n_local_ranks);
     MPI_Comm_free(&node);
     const int n_devices = petmad::n_cuda_devices();
     if (n_devices == 0) {
@@ -143,6 +146,13 @@ std::string PairPetmad::choose_device(const std::string& wanted) const {
                               "a CUDA build of torch is installed, or use `device cpu`"
         );
         return "cpu";
+    }
+    if (n_local_ranks > n_devices && local_rank == 0) {
+        utils::logmesg(
+            lmp, "pair_style petmad: {} ranks of a node share {} GPU(s); one rank per GPU is "
+                 "faster\n",
+            n_local_ranks, n_devices
+        );
     }
     return "cuda:" + std::to_string(local_rank % n_devices);
 }
@@ -280,7 +290,10 @@ void PairPetmad::report_setup() {
         types.push_back(entry);
     }
     const std::string kernels = device_ == "cpu" ? petmad::cpu_kernels() : "torch";
-    const RunSetup setup{device_, mode_, n_threads_, comm->nprocs, kernels, ghost_depth()};
+    const RunSetup setup{
+        device_, to_string(engine_->precision()), mode_, n_threads_, comm->nprocs, kernels,
+        ghost_depth()
+    };
     utils::logmesg(
         lmp, describe_setup(engine_->info(), setup) + extras_.describe() + describe_types(types)
     );

@@ -40,6 +40,8 @@ class PETMADCalculator(Calculator):
         check: evaluate the file's golden structures once after loading.
         direct: take ``forces`` and ``stress`` from the direct heads, two to three times
             faster, not conserving energy. The mean force is removed.
+        precision: of the network's matrix products: ``auto`` (the file's), ``fp64``,
+            ``fp32``, and on GPUs ``tf32`` and ``fp16``.
 
     Raises:
         ValueError: not a model file, no direct heads, or (on evaluation) an element the
@@ -62,10 +64,11 @@ class PETMADCalculator(Calculator):
         n_threads: int = 0,
         check: bool = True,
         direct: bool = False,
+        precision: str = "auto",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.engine = Engine(os.fspath(model), device, n_threads, check)
+        self.engine = Engine(os.fspath(model), device, n_threads, check, precision)
         self.extra_outputs = extra_outputs(self.engine.info)
         self.implemented_properties = [
             *type(self).implemented_properties,

@@ -4,6 +4,7 @@
 
 #include <torch/library.h>
 
+#include "../memory_plan.h"
 #include "../precision.h"
 #include "list_ops.h"
 #include "network_ops.h"
@@ -64,6 +65,15 @@ Tensor fold_op(
 
 void choose_precision(const std::string& name) { set_product_precision(parse_precision(name)); }
 
+void choose_memory_tier(const std::string& name) { set_memory_tier(parse_memory_tier(name)); }
+
+/// Bytes of each tier, the tier chosen for so many bytes, and the line for the log.
+std::tuple<std::vector<int64_t>, std::string, std::string>
+plan_memory_op(const std::vector<int64_t>& sizes, const std::vector<int64_t>& counts, int64_t available) {
+    const MemoryPlan plan = plan_memory(network_sizes(sizes), edge_counts(counts), available);
+    return {plan.bytes, to_string(plan.tier), describe(plan)};
+}
+
 /// Calls visit(name, function) for every operator that both namespaces have.
 template <typename Visit> void for_shared(const Visit& visit) {
     visit("build_neighbor_list", list_op);
@@ -97,6 +107,8 @@ TORCH_LIBRARY(petmad_cuda, library) {
     library.def("has_kernels", has_gpu_kernels);
     library.def("run_backwards", set_emulation_backwards);
     library.def("choose_precision", choose_precision);
+    library.def("choose_memory_tier", choose_memory_tier);
+    library.def("plan_memory", plan_memory_op);
 }
 
 TORCH_LIBRARY_IMPL(petmad, CUDA, library) {

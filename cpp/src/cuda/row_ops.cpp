@@ -3,6 +3,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "../cpu/norm.h"
+#include "../memory_plan.h"
 #include "network_ops.h"
 #include "tensors.h"
 
@@ -141,8 +142,9 @@ struct Mlp : torch::autograd::Function<Mlp> {
             add_bias(y, layers.b_out, layers.residual ? x : Tensor());
         }
         const Norm& norm = layers.norm;
+        const bool keeps = memory_tier() == MemoryTier::keep_all;
         context->save_for_backward(
-            {x, statistics, inner, before, norm.gain, norm.bias, layers.w_in, layers.b_in,
+            {x, statistics, keeps ? inner : torch::empty({0}, x.options()), before, norm.gain, norm.bias, layers.w_in, layers.b_in,
              layers.w_out, layers.b_out}
         );
         context->saved_data["norm"] = static_cast<int64_t>(norm.kind);
@@ -161,9 +163,12 @@ struct Mlp : torch::autograd::Function<Mlp> {
             static_cast<NormKind>(context->saved_data["norm"].toInt()), s[4], s[5],
             context->saved_data["epsilon"].toDouble()
         };
-        const Tensor &x = s[0], &statistics = s[1], &inner = s[2], &before = s[3];
+        const Tensor &x = s[0], &statistics = s[1], &before = s[3];
         const Tensor &w_in = s[6], &b_in = s[7], &w_out = s[8], &b_out = s[9];
         const c10::DeviceGuard guard(x.device());
+        Tensor again;
+        const bool kept = s[2].dim() == 2;
+        const Tensor inner = kept ? s[2] : product(norm.forward(x, again), w_in.t());
         const Tensor dy = gradients[0].contiguous();
         const Tensor d_product =
             flag("activate_output") ? activate_backward(before, b_out, dy, false) : dy;

@@ -3,7 +3,7 @@
 #include <atomic>
 #include <dlfcn.h>
 
-#include "precision.h"
+#include "../precision.h"
 
 namespace petmad::cuda {
 namespace {
