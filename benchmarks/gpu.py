@@ -1,13 +1,13 @@
 """Time, work, memory and errors of a step on a GPU, per size, system and precision.
 
-    python benchmarks/gpu.py [--sizes XS S M] [--precisions fp32 tf32 fp16] [--rounds 20]
+    python benchmarks/gpu.py [--sizes XS S M] [--precisions fp32 tf32] [--rounds 20]
     python benchmarks/gpu.py --device cpu --quick     (kernels emulated: its own logic)
 
 Random weights of the published sizes. A step is what molecular dynamics needs between
-two rebuilt lists: positions up, edge vectors, network, edge gradients, forces and virial
-down; building the list is timed beside it. Every answer is checked in the same run: forces
-of the first cell against the plain network in float64 on the CPU, of which the larger
-systems are copies. The ceilings are those of the matrix library and of a copy on this
+two rebuilt lists: positions up, edge vectors, network, edge gradients, forces and
+virial down; building the list is timed beside it. Every answer is checked in the same
+run: forces of the first cell, of which the larger systems are copies, against the plain
+network in float64 on the CPU. The ceilings are those of the matrix library and of a copy on this
 card. Writes results/gpu.json.
 """
 
@@ -18,7 +18,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from gpu_systems import ATOMIC_NUMBERS, SIZES, System, make_models, make_systems, operations
+from gpu_systems import (
+    SIZES,
+    System,
+    make_models,
+    make_systems,
+    operations,
+)
 from report import save
 
 from petmad import fast_network
@@ -132,23 +138,6 @@ def reference(plain: Potential, system: System, cutoff: float) -> np.ndarray:
     return forces.numpy()
 
 
-def first_cell(system: System) -> System:
-    """The cell that a system is copies of, as far as the copies are one cell's."""
-    n_copies = len(system.positions) // system.n_cell
-    if n_copies == 1:
-        return system
-    lengths = np.linalg.norm(system.cell, axis=1)
-    times = np.rint(lengths / lengths.min()).astype(int)
-    while times.prod() < n_copies:
-        times *= 2
-    return System(
-        system.positions[: system.n_cell],
-        system.cell / times[:, None],
-        system.species[: system.n_cell],
-        system.n_cell,
-    )
-
-
 def measure(
     model: Potential,
     system: System,
@@ -237,10 +226,13 @@ def describe(label: str, row: dict[str, Any]) -> str:
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """All rows, printed as they come."""
     device = torch.device(arguments.device)
+    on_gpu = device.type == "cuda"
     results: dict[str, Any] = {
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "device": torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else "cpu",
         "cuda": torch.version.cuda,
-        "is_emulated": device.type == "cpu",
+        "is_emulated": not on_gpu,
         "ceilings": ceilings(device, arguments.quick),
     }
     print(results["ceilings"], flush=True)
@@ -251,7 +243,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         fast = fast.to(device)
         wanted: dict[int, np.ndarray] = {}
         for name, system in systems.items():
-            cell = first_cell(system)
+            cell = system.first_cell()
             key = int(cell.positions[0].sum() * 1e6) + len(cell.positions)
             if key not in wanted:
                 wanted[key] = reference(plain, cell, plain.config.cutoff)

@@ -30,30 +30,36 @@ ATOMIC_NUMBERS = [1, 6, 8]
 
 
 class System(NamedTuple):
-    """A periodic structure that is ``repeats`` copies of its first ``n_cell`` atoms."""
+    """A periodic structure: copies of a cell, ``times`` along each lattice vector."""
 
     positions: np.ndarray  # [n_atoms, 3] Å
     cell: np.ndarray  # [3, 3] Å
     species: np.ndarray  # [n_atoms], index into ATOMIC_NUMBERS
-    n_cell: int
+    times: tuple[int, int, int] = (1, 1, 1)
+
+    def first_cell(self) -> "System":
+        """What it is copies of."""
+        n_atoms = len(self.positions) // int(np.prod(self.times))
+        cell = self.cell / np.array(self.times)[:, None]
+        return System(self.positions[:n_atoms], cell, self.species[:n_atoms])
 
     def repeat(self, *times: int) -> "System":
-        """Copies along each lattice vector."""
+        """Copies of this cell along each lattice vector."""
         shifts = np.stack(np.meshgrid(*map(np.arange, times), indexing="ij"), -1)
         shifts = shifts.reshape(-1, 1, 3) @ self.cell
         positions = (shifts + self.positions[None]).reshape(-1, 3)
         cell = self.cell * np.array(times)[:, None]
-        return System(positions, cell, np.tile(self.species, len(shifts)), self.n_cell)
+        return System(positions, cell, np.tile(self.species, len(shifts)), times)
 
 
 def diamond() -> System:
     """64 atoms of carbon, 3.567 Å, displaced by 0.05 Å."""
     corner = np.array([[0, 0, 0], [0, 2, 2], [2, 0, 2], [2, 2, 0]]) / 4.0
     basis = 3.567 * np.concatenate([corner, corner + 0.25])
-    unit = System(basis, 3.567 * np.eye(3), np.ones(8, dtype=np.int64), 8)
+    unit = System(basis, 3.567 * np.eye(3), np.ones(8, dtype=np.int64))
     atoms = unit.repeat(2, 2, 2)
     noise = 0.05 * np.random.default_rng(64).standard_normal(atoms.positions.shape)
-    return atoms._replace(positions=atoms.positions + noise, n_cell=64)
+    return System(atoms.positions + noise, atoms.cell, atoms.species)
 
 
 def water(side: int = 6) -> System:
@@ -68,7 +74,7 @@ def water(side: int = 6) -> System:
         positions.append(spacing * np.array(spot) + bonds @ turn)
     species = np.tile([2, 0, 0], side**3)
     cell = spacing * side * np.eye(3)
-    return System(np.concatenate(positions), cell, species, 3 * side**3)
+    return System(np.concatenate(positions), cell, species)
 
 
 def make_systems(quick: bool) -> dict[str, System]:

@@ -1,6 +1,6 @@
 """How long each kernel of one step takes on a GPU, longest first.
 
-    python benchmarks/gpu_trace.py [--size S] [--system "5184 water"] [--precision tf32]
+python benchmarks/gpu_trace.py [--size S] [--system "5184 water"] [--precision tf32]
 """
 
 import argparse

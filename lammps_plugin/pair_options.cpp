@@ -95,13 +95,14 @@ PairOptions parse_pair_options(const std::vector<std::string>& arguments) {
     options.model = arguments[0];
     for (size_t i = 1; i < arguments.size(); i += 2) {
         const std::string& keyword = arguments[i];
-        const bool is_known = keyword == "device" || keyword == "precision" || keyword == "threads" || keyword == "charge"
-                              || keyword == "spin" || keyword == "check" || keyword == "mode"
-                              || keyword == "halo" || keyword == "forces"
+        const bool is_known = keyword == "device" || keyword == "precision" || keyword == "threads"
+                              || keyword == "charge" || keyword == "spin" || keyword == "check"
+                              || keyword == "mode" || keyword == "halo" || keyword == "forces"
                               || keyword == "uncertainty";
         PETMAD_CHECK(
             is_known, "unknown keyword '", keyword,
-            "'; known are device, precision, threads, charge, spin, forces, uncertainty, check, mode and "
+            "'; known are device, precision, threads, charge, spin, forces, uncertainty, check, "
+            "mode and "
             "halo: ",
             usage
         );

@@ -11,17 +11,17 @@ namespace petmad_lammps {
 /// pair_style petmad MODEL.pt [keyword value ...]
 struct PairOptions {
     std::string model;
-    std::string device = "auto"; ///< cpu, cuda, cuda:N, or auto: cuda where there is one
+    std::string device = "auto";    ///< cpu, cuda, cuda:N, or auto: cuda where there is one
     std::string precision = "auto"; ///< of matrix products: auto, fp64, fp32, tf32, fp16
-    int n_threads = 0;           ///< CPU threads per rank; 0: those of LAMMPS
-    int charge = 0;              ///< total charge [e], read by conditioned models
-    int spin_multiplicity = 1;   ///< 2S + 1, likewise
-    bool is_conditioned = false; ///< charge or spin was given
-    bool direct_forces = false;  ///< forces of the direct head, not the energy's gradient
-    bool uncertainty = false;    ///< evaluate uncertainties where energies are tallied
-    bool check_golden = true;    ///< evaluate the file's golden structures on loading
-    std::string mode = "auto";   ///< what becomes of ghosts: auto, images, exchange, recompute
-    double halo = 0.0;           ///< Å, depth of recomputed ghosts; 0: the model's reach
+    int n_threads = 0;              ///< CPU threads per rank; 0: those of LAMMPS
+    int charge = 0;                 ///< total charge [e], read by conditioned models
+    int spin_multiplicity = 1;      ///< 2S + 1, likewise
+    bool is_conditioned = false;    ///< charge or spin was given
+    bool direct_forces = false;     ///< forces of the direct head, not the energy's gradient
+    bool uncertainty = false;       ///< evaluate uncertainties where energies are tallied
+    bool check_golden = true;       ///< evaluate the file's golden structures on loading
+    std::string mode = "auto";      ///< what becomes of ghosts: auto, images, exchange, recompute
+    double halo = 0.0;              ///< Å, depth of recomputed ghosts; 0: the model's reach
 };
 
 /// Throws petmad::Error: no model, unknown keyword, a value that does not fit.

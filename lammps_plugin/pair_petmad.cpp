@@ -149,8 +149,9 @@ std::string PairPetmad::choose_device(const std::string& wanted) const {
     }
     if (n_local_ranks > n_devices && local_rank == 0) {
         utils::logmesg(
-            lmp, "pair_style petmad: {} ranks of a node share {} GPU(s); one rank per GPU is "
-                 "faster\n",
+            lmp,
+            "pair_style petmad: {} ranks of a node share {} GPU(s); one rank per GPU is "
+            "faster\n",
             n_local_ranks, n_devices
         );
     }
@@ -290,10 +291,10 @@ void PairPetmad::report_setup() {
         types.push_back(entry);
     }
     const std::string kernels = device_ == "cpu" ? petmad::cpu_kernels() : "torch";
-    const RunSetup setup{
-        device_, to_string(engine_->precision()), mode_, n_threads_, comm->nprocs, kernels,
-        ghost_depth()
-    };
+    const RunSetup setup{device_,      to_string(engine_->precision()),
+                         mode_,        n_threads_,
+                         comm->nprocs, kernels,
+                         ghost_depth()};
     utils::logmesg(
         lmp, describe_setup(engine_->info(), setup) + extras_.describe() + describe_types(types)
     );

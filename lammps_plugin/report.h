@@ -13,7 +13,7 @@ namespace petmad_lammps {
 struct RunSetup {
     std::string device;
     std::string precision; ///< of the network's matrix products
-    std::string mode; ///< images, exchange or recompute
+    std::string mode;      ///< images, exchange or recompute
     int n_threads = 1;
     int n_ranks = 1;
     std::string kernels;      ///< what the network runs on

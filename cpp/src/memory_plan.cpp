@@ -34,8 +34,8 @@ Widths widths_of(const NetworkSizes& s, bool keeps_wide) {
     const int64_t heads = d + (keeps_wide ? s.d_head : 0) + 2 * s.d_head;
     Widths w;
     w.edge = s.n_gnn_layers * (d + s.n_attention_layers * (attention + mlp) + combination) + heads;
-    w.center = s.n_gnn_layers * s.n_attention_layers * (attention + center_mlp)
-               + s.d_node + 3 * s.d_head;
+    w.center =
+        s.n_gnn_layers * s.n_attention_layers * (attention + center_mlp) + s.d_node + 3 * s.d_head;
     // inner rows, their adjoint, the activated rows and theirs; or attention's adjoints
     w.largest_edge = std::max(2 * (gate + 1) * s.d_feedforward + 2 * d, 8 * d);
     return w;

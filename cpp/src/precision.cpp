@@ -67,8 +67,7 @@ Precision product_precision() { return of_products(); }
 void set_product_precision(Precision precision) { of_products() = precision; }
 
 ProductPrecisionGuard::ProductPrecisionGuard(Precision precision)
-    : precision_before_(product_precision()),
-      tf32_before_(at::globalContext().allowTF32CuBLAS()) {
+    : precision_before_(product_precision()), tf32_before_(at::globalContext().allowTF32CuBLAS()) {
     set_product_precision(precision);
     // what the operators leave to torch: tf32 is the narrowest it multiplies float32 in
     const bool allow = precision == Precision::tf32 || precision == Precision::fp16;

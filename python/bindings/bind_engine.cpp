@@ -161,8 +161,8 @@ Raises:
                         bool check_golden, const std::string& precision) {
                 return std::make_unique<Engine>(
                     path, petmad::EngineOptions{
-                        device, petmad::parse_precision(precision), n_threads, check_golden
-                    }
+                              device, petmad::parse_precision(precision), n_threads, check_golden
+                          }
                 );
             }),
             py::arg("path"), py::arg("device") = "cpu", py::arg("n_threads") = 0,

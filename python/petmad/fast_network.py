@@ -2,7 +2,8 @@
 
 :func:`make_fast` swaps parts of a frozen network for modules that call the compiled
 operators of ``petmad`` on a CPU and on a GPU that this build has kernels for, and the
-plain module, which each of them carries, elsewhere. What depends on species alone is folded into tables on the way.
+plain module, which each of them carries, elsewhere. What depends on species alone is
+folded into tables on the way.
 """
 
 from typing import List, Optional, Tuple

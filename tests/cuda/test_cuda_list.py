@@ -85,7 +85,10 @@ def test_no_atoms(device):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"atoms": [[0, 0, 0], [np.nan, 0, 0]]}, r"position of atom 1 is \(nan, 0, 0\)"),
+        (
+            {"atoms": [[0, 0, 0], [np.nan, 0, 0]]},
+            r"position of atom 1 is \(nan, 0, 0\)",
+        ),
         ({"atoms": np.zeros((4, 2))}, r"must have shape \[n_atoms, 3\], got \[4, 2\]"),
         ({"cell": np.zeros((3, 3))}, r"`cell` row 0 is periodic but has length 0"),
         ({"cutoff": 0.0}, "`cutoff` must be positive, got 0"),
@@ -133,7 +136,7 @@ def test_edge_starts(device):
 @pytest.mark.parametrize("n_centers", [-1, 13])
 def test_folds(device, n_centers):
     atoms, cell, pbc, cutoff = random_system(4.0, 20, PLANE)
-    centers, neighbors, shifts = listed(device, atoms, cell, pbc, cutoff, n_centers)
+    centers, neighbors, _ = listed(device, atoms, cell, pbc, cutoff, n_centers)
     rng = torch.Generator().manual_seed(2)
     n_edges = len(centers)
     g, r = torch.randn(2, n_edges, 3, generator=rng, dtype=torch.float64).to(device)

@@ -66,7 +66,9 @@ def test_attention_of_every_head_size(device, d_head, dtype):
     attention_case(device, [3, 0, 7], 2, d_head, dtype)
 
 
-@pytest.mark.parametrize("counts", [[31], [32], [33], [0], [70, 1, 64], [0, 0]], ids=str)
+@pytest.mark.parametrize(
+    "counts", [[31], [32], [33], [0], [70, 1, 64], [0, 0]], ids=str
+)
 def test_attention_of_more_tokens_than_a_tile(device, counts):
     attention_case(device, counts, 2, 8, torch.float64)
 
@@ -217,7 +219,9 @@ def test_order_of_the_lanes_does_not_matter():
                 lambda x: kernels.mlp(x, *norm, w, w[0], w, w[1], "SiLU", True, True), w
             ),
             *with_gradients(
-                lambda r, v: kernels.sum_by_center(r, v, starts, r[:3]), w[:, :1].repeat(2, 1)[:44], log_weights
+                lambda r, v: kernels.sum_by_center(r, v, starts, r[:3]),
+                w[:, :1].repeat(2, 1)[:44],
+                log_weights,
             ),
         ]
 

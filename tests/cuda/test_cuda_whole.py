@@ -89,7 +89,11 @@ def test_the_same_forces_every_time(on_kernels):
     fast = make_potential("modern").to_dtype(torch.float32).requires_grad_(False)
     make_fast(fast)
     fast = fast.to(on_kernels)
-    graph = moved(make_graph([random_structure(k, 8) for k in range(4)], 4.5), on_kernels)
+    graph = moved(
+        make_graph([random_structure(k, 8) for k in range(4)], 4.5), on_kernels
+    )
     first = answer(fast, graph, ["energy"])
     for _ in range(3):
-        assert torch.equal(answer(fast, graph, ["energy"])["gradients"], first["gradients"])
+        assert torch.equal(
+            answer(fast, graph, ["energy"])["gradients"], first["gradients"]
+        )

@@ -15,8 +15,8 @@ def plan(n_atoms, available=140 * GIB, sizes=S_SIZE):
 
 
 def test_rows_of_one_layer_by_hand():
-    # one edge, no center: compress 2; attention x, 1, qkv, mixed, sums; mlp x, 1, inner;
-    # combination 2d, 2, inner 2d; head rows d, inner and two outputs
+    # one edge, no center: compress 2; attention x, 1, qkv, mixed, sums; mlp x, 1,
+    # inner; combination 2d, 2, inner 2d; head rows d, inner and two outputs
     sizes = [2, 8, 3, 5, 1, 1, 1, 8, 0]
     kept = 2 + (2 + 1 + 6 + 2 + 1) + (2 + 1 + 3) + (4 + 2 + 4) + (2 + 5 + 10)
     at_once = max(2 * 2 * 3 + 2 * 2, 8 * 2)

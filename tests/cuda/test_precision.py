@@ -7,7 +7,7 @@ from cuda_tools import kernels
 
 @pytest.fixture
 def product(device):
-    """x @ wᵀ of float32 or float64 rows in a named precision."""
+    """X @ wᵀ of float32 or float64 rows in a named precision."""
 
     def multiply(x, w, precision):
         x, w = x.to(device), w.to(device)
@@ -57,7 +57,9 @@ def test_float64_stays_float64(product, precision):
 
 
 def test_zeros_in_fp16(product):
-    assert torch.equal(product(torch.zeros(2, 3), rows(4, 3), "fp16"), torch.zeros(2, 4))
+    assert torch.equal(
+        product(torch.zeros(2, 3), rows(4, 3), "fp16"), torch.zeros(2, 4)
+    )
 
 
 def test_unknown_precision():

@@ -16,10 +16,10 @@ class Transport;
 std::string cpu_kernels();
 
 struct EngineOptions {
-    std::string device = "cpu"; ///< "cpu", "cuda" or "cuda:N"
+    std::string device = "cpu";            ///< "cpu", "cuda" or "cuda:N"
     Precision precision = Precision::file; ///< of the network's matrix products
-    int n_threads = 0;          ///< CPU threads of torch; 0 leaves them as they are
-    bool check_golden = true;   ///< evaluate the file's golden structures once after loading
+    int n_threads = 0;                     ///< CPU threads of torch; 0 leaves them as they are
+    bool check_golden = true; ///< evaluate the file's golden structures once after loading
 };
 
 /// An exported model, its neighbor list and its folds. One per host program and thread.

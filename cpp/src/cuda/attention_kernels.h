@@ -176,8 +176,7 @@ template <typename T, int D> struct AttentionForward {
                     place.fill_tile(
                         lane, block, in.qkv, [&](int64_t t) { return place.qkv(t, 2); }, values
                     );
-                    biases[lane] =
-                        block + lane < place.n ? place.bias(block + lane) : T(no_score);
+                    biases[lane] = block + lane < place.n ? place.bias(block + lane) : T(no_score);
                 });
                 const int n_keys =
                     static_cast<int>(place.n - block < tile ? place.n - block : tile);
@@ -244,8 +243,7 @@ template <typename T, int D> struct QueriesBackward {
                     place.fill_tile(
                         lane, block, in.qkv, [&](int64_t t) { return place.qkv(t, 2); }, values
                     );
-                    biases[lane] =
-                        block + lane < place.n ? place.bias(block + lane) : T(no_score);
+                    biases[lane] = block + lane < place.n ? place.bias(block + lane) : T(no_score);
                 });
                 warp.lanes([&](int lane) {
                     Query& mine = query[lane];
@@ -372,9 +370,7 @@ template <typename T>
 void attention(const Where& where, const Tokens<T>& in, T* mixed, T* log_sums) {
     with_head_width(in.d_head, [&](auto width) {
         using Kernel = AttentionForward<T, decltype(width)::value>;
-        warps(
-            where, in.n_centers * in.n_heads, Kernel::shared_bytes, Kernel{in, mixed, log_sums}
-        );
+        warps(where, in.n_centers * in.n_heads, Kernel::shared_bytes, Kernel{in, mixed, log_sums});
     });
 }
 
@@ -388,9 +384,7 @@ void attention_backward(
         using Queries = QueriesBackward<T, d>;
         using Keys = KeysBackward<T, d>;
         const int64_t n = in.n_centers * in.n_heads;
-        warps(
-            where, n, Queries::shared_bytes, Queries{in, mixed, log_sums, d_mixed, dots, d_qkv}
-        );
+        warps(where, n, Queries::shared_bytes, Queries{in, mixed, log_sums, d_mixed, dots, d_qkv});
         warps(
             where, n, Keys::shared_bytes, Keys{in, log_sums, d_mixed, dots, d_qkv, d_log_weights}
         );

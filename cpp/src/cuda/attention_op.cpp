@@ -94,8 +94,8 @@ struct Attention : torch::autograd::Function<Attention> {
 
 struct SumByCenter : torch::autograd::Function<SumByCenter> {
     static Tensor forward(
-        AutogradContext* context, const Tensor& rows_, const Tensor& weights_,
-        const Tensor& starts, const Tensor& base
+        AutogradContext* context, const Tensor& rows_, const Tensor& weights_, const Tensor& starts,
+        const Tensor& base
     ) {
         const at::AutoDispatchBelowADInplaceOrView below;
         PETMAD_CHECK(
@@ -127,9 +127,7 @@ struct SumByCenter : torch::autograd::Function<SumByCenter> {
         const variable_list s = context->get_saved_variables();
         const Tensor counts = s[2].diff();
         const Tensor of_edges = torch::repeat_interleave(gradients[0], counts, 0, s[0].size(0));
-        return {
-            of_edges * s[1].unsqueeze(1), (of_edges * s[0]).sum(1), Tensor(), gradients[0]
-        };
+        return {of_edges * s[1].unsqueeze(1), (of_edges * s[0]).sum(1), Tensor(), gradients[0]};
     }
 };
 
@@ -142,9 +140,8 @@ Tensor attention(
     return Attention::apply(qkv, log_weights, starts, n_heads, scale);
 }
 
-Tensor sum_by_center(
-    const Tensor& rows, const Tensor& weights, const Tensor& starts, const Tensor& base
-) {
+Tensor
+sum_by_center(const Tensor& rows, const Tensor& weights, const Tensor& starts, const Tensor& base) {
     return SumByCenter::apply(rows, weights, starts, base);
 }
 

@@ -59,8 +59,8 @@ struct Compress : torch::autograd::Function<Compress> {
         AT_DISPATCH_FLOATING_TYPES(geometry.scalar_type(), "petmad::compress", [&] {
             network_of<scalar_t>(where).embed(
                 where, in_or_null<scalar_t>(shared), in<scalar_t>(geometry),
-                in<scalar_t>(weights.w_geometry), in<scalar_t>(weights.table),
-                in<int64_t>(species), n_rows, h, out<scalar_t>(inner), out<scalar_t>(activated)
+                in<scalar_t>(weights.w_geometry), in<scalar_t>(weights.table), in<int64_t>(species),
+                n_rows, h, out<scalar_t>(inner), out<scalar_t>(activated)
             );
         });
         const Tensor tokens = product(activated, weights.w_out.t());

@@ -224,7 +224,8 @@ struct Grid {
             for (int64_t e = starts[center] + lane; e < starts[center + 1]; e += warp_size) {
                 double sum = 0.0;
                 for (int64_t p = 0; p < aims.n_probes && distances[e] <= aims.cutoff; ++p) {
-                    if (distances[e] < aims.probes[p] && aims.probes[p] - aims.width < distances[e]) {
+                    if (distances[e] < aims.probes[p]
+                        && aims.probes[p] - aims.width < distances[e]) {
                         sum -= at.d_count[p] * bump(distances[e], aims.probes[p], aims.width).slope;
                     }
                 }

@@ -52,10 +52,11 @@ Tensor solver_cutoffs(
     const SolverAims aims{cutoff, n_neighbors, width, iterations, slope_floor};
     const auto launch = [&](const Where& where, const Tensor& r, const Tensor& starts,
                             const Tensor& cutoffs, const Tensor& derivatives) {
-        list_kernels(where.on_gpu).solver(
-            where, in<double>(r), in<int64_t>(starts), n_centers, aims, out<double>(cutoffs),
-            out<double>(derivatives)
-        );
+        list_kernels(where.on_gpu)
+            .solver(
+                where, in<double>(r), in<int64_t>(starts), n_centers, aims, out<double>(cutoffs),
+                out<double>(derivatives)
+            );
     };
     return CutoffsOfCenters::apply(distances, centers, n_centers, launch);
 }
@@ -69,10 +70,11 @@ Tensor grid_cutoffs(
     const auto launch = [&](const Where& where, const Tensor& r, const Tensor& starts,
                             const Tensor& cutoffs, const Tensor& derivatives) {
         const Tensor scratch = torch::empty({n_centers, 4, probes.numel()}, r.options());
-        list_kernels(where.on_gpu).grid(
-            where, in<double>(r), in<int64_t>(starts), n_centers, aims, out<double>(scratch),
-            out<double>(cutoffs), out<double>(derivatives)
-        );
+        list_kernels(where.on_gpu)
+            .grid(
+                where, in<double>(r), in<int64_t>(starts), n_centers, aims, out<double>(scratch),
+                out<double>(cutoffs), out<double>(derivatives)
+            );
     };
     return CutoffsOfCenters::apply(distances, centers, n_centers, launch);
 }

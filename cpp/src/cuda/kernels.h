@@ -81,18 +81,14 @@ struct ListKernels {
         const Where&, const int64_t* ascending, int64_t n, int64_t n_keys, int64_t* starts
     );
     /// Edges of each center and row of bins, [n_centers, rows_of(grid)].
-    void (*count)(
-        const Where&, const Binned&, const BinGrid&, int64_t n_centers, int64_t* counts
-    );
+    void (*count)(const Where&, const Binned&, const BinGrid&, int64_t n_centers, int64_t* counts);
     /// The same, written from firsts[center, row] on, in the order of the search.
     void (*fill)(
         const Where&, const Binned&, const BinGrid&, int64_t n_centers, const int64_t* firsts,
         int64_t* neighbors, int64_t* shifts
     );
     /// Each center's edges in ascending order of (neighbor, shift).
-    void (*sort)(
-        const Where&, const EdgeView& unsorted, int64_t* neighbors, int64_t* shifts
-    );
+    void (*sort)(const Where&, const EdgeView& unsorted, int64_t* neighbors, int64_t* shifts);
     void (*vectors)(
         const Where&, const double* positions, const double* cell, const EdgeView&, double* vectors
     );
@@ -148,7 +144,9 @@ template <typename T> struct NetworkKernels {
         const T* dy, const T* direct, int64_t n, int64_t w, T* dx
     );
     /// y [n, w] of u [n, 2w] (SwiGLU) or [n, w] (SiLU), after adding the bias to u.
-    void (*activate)(const Where&, bool gated, const T* u, const T* bias, int64_t n, int64_t w, T* y);
+    void (*activate)(
+        const Where&, bool gated, const T* u, const T* bias, int64_t n, int64_t w, T* y
+    );
     void (*activate_backward)(
         const Where&, bool gated, const T* u, const T* bias, const T* dy, int64_t n, int64_t w,
         T* du
@@ -157,7 +155,8 @@ template <typename T> struct NetworkKernels {
     void (*add_bias)(
         const Where&, const T* product, const T* bias, const T* direct, int64_t n, int64_t w, T* y
     );
-    /// inner = messages' product (null: none) + geometry @ w_geometry + table[species], and its SiLU.
+    /// inner = messages' product (null: none) + geometry @ w_geometry + table[species], and its
+    /// SiLU.
     void (*embed)(
         const Where&, const T* product, const T* geometry, const T* w_geometry, const T* table,
         const int64_t* species, int64_t n, int64_t w, T* inner, T* activated

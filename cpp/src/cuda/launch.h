@@ -36,8 +36,8 @@ inline void check_cuda(cudaError_t status, const char* call) {
 }
 
 template <typename Function>
-__global__ void __launch_bounds__(threads_per_block)
-    each_kernel(const Function function, const int64_t n) {
+__global__ void
+__launch_bounds__(threads_per_block) each_kernel(const Function function, const int64_t n) {
     const int64_t index = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
     if (index < n) {
         function(index);
@@ -45,8 +45,9 @@ __global__ void __launch_bounds__(threads_per_block)
 }
 
 template <typename Function>
-__global__ void __launch_bounds__(threads_per_block)
-    warps_kernel(const Function function, const int64_t n, const size_t shared_per_warp) {
+__global__ void __launch_bounds__(threads_per_block) warps_kernel(
+    const Function function, const int64_t n, const size_t shared_per_warp
+) {
     extern __shared__ __align__(16) char shared[];
     const int in_block = threadIdx.x / warp_size;
     const int64_t item = static_cast<int64_t>(blockIdx.x) * (blockDim.x / warp_size) + in_block;

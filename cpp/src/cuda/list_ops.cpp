@@ -11,8 +11,7 @@ namespace petmad::cuda {
 namespace {
 
 void check_arguments(
-    const Tensor& positions, const Tensor& cell, const Tensor& pbc, double cutoff,
-    int64_t n_centers
+    const Tensor& positions, const Tensor& cell, const Tensor& pbc, double cutoff, int64_t n_centers
 ) {
     PETMAD_CHECK(
         positions.dim() == 2 && positions.size(1) == 3,
@@ -75,12 +74,10 @@ void choose_bins(BinGrid& grid, const Lattice& lattice, int64_t n_atoms, double 
     const double n_most = 2.0 + 2.0 * std::floor(std::cbrt(static_cast<double>(n_atoms)));
     for (int k = 0; k < 3; ++k) {
         const double width = grid.widths[k] * lattice.heights[k];
-        grid.n_bins[k] =
-            static_cast<int64_t>(std::clamp(std::floor(width / cutoff), 1.0, n_most));
+        grid.n_bins[k] = static_cast<int64_t>(std::clamp(std::floor(width / cutoff), 1.0, n_most));
         const double reach = cutoff * (1.0 + 1e-9) * static_cast<double>(grid.n_bins[k]);
         const bool has_others = width > 0.0 && (grid.pbc[k] || grid.n_bins[k] > 1);
-        grid.n_range[k] =
-            has_others ? static_cast<int64_t>(std::ceil(reach / width + 1e-9)) : 0;
+        grid.n_range[k] = has_others ? static_cast<int64_t>(std::ceil(reach / width + 1e-9)) : 0;
     }
 }
 
@@ -109,8 +106,7 @@ struct Bins {
         const Tensor fractions = torch::empty_like(positions);
         wraps = torch::empty({n_atoms, 3}, integers);
         kernels.wrap(
-            where, in<double>(positions), n_atoms, grid, out<double>(fractions),
-            out<int64_t>(wraps)
+            where, in<double>(positions), n_atoms, grid, out<double>(fractions), out<int64_t>(wraps)
         );
         measure(grid, fractions);
         choose_bins(grid, lattice, n_atoms, cutoff);
@@ -122,9 +118,7 @@ struct Bins {
         const auto [sorted, atoms] = flat.sort(/*stable=*/true, /*dim=*/0, /*descending=*/false);
         order = atoms;
         starts = torch::empty({grid.n_all() + 1}, integers);
-        kernels.starts(
-            where, in<int64_t>(sorted), n_atoms, grid.n_all(), out<int64_t>(starts)
-        );
+        kernels.starts(where, in<int64_t>(sorted), n_atoms, grid.n_all(), out<int64_t>(starts));
     }
 
     Binned view(const Tensor& positions, double cutoff) const {
@@ -135,12 +129,8 @@ struct Bins {
 
 EdgeView view_of(const NeighborList& list, const Tensor& starts) {
     return {
-        in<int64_t>(list.centers),
-        in<int64_t>(list.neighbors),
-        in<int64_t>(list.cell_shifts),
-        in<int64_t>(starts),
-        list.centers.numel(),
-        starts.numel() - 1,
+        in<int64_t>(list.centers), in<int64_t>(list.neighbors), in<int64_t>(list.cell_shifts),
+        in<int64_t>(starts),       list.centers.numel(),        starts.numel() - 1,
     };
 }
 
@@ -221,10 +211,11 @@ Tensor list_vectors(const Tensor& positions_, const Tensor& cell_, const Neighbo
     const NeighborList list = dense_list(list_);
     const Where where = where_of(positions);
     const Tensor vectors = torch::empty({list.centers.numel(), 3}, positions.options());
-    list_kernels(where.on_gpu).vectors(
-        where, in<double>(positions), in<double>(cell), view_of(list, list.centers),
-        out<double>(vectors)
-    );
+    list_kernels(where.on_gpu)
+        .vectors(
+            where, in<double>(positions), in<double>(cell), view_of(list, list.centers),
+            out<double>(vectors)
+        );
     return vectors;
 }
 
@@ -233,9 +224,8 @@ Tensor list_starts(const Tensor& centers_, int64_t n_centers) {
     const Tensor centers = dense(centers_, torch::kInt64);
     const Where where = where_of(centers);
     const Tensor starts = torch::empty({n_centers + 1}, centers.options());
-    list_kernels(where.on_gpu).starts(
-        where, in<int64_t>(centers), centers.numel(), n_centers, out<int64_t>(starts)
-    );
+    list_kernels(where.on_gpu)
+        .starts(where, in<int64_t>(centers), centers.numel(), n_centers, out<int64_t>(starts));
     return starts;
 }
 
@@ -266,8 +256,8 @@ namespace {
 
 Incidence view_of(const ListIncidence& incidence) {
     return {
-        in<int64_t>(incidence.starts),    incidence.starts.numel() - 1,
-        in<int64_t>(incidence.incoming),  in<int64_t>(incidence.in_starts),
+        in<int64_t>(incidence.starts),   incidence.starts.numel() - 1,
+        in<int64_t>(incidence.incoming), in<int64_t>(incidence.in_starts),
         incidence.in_starts.numel() - 1,
     };
 }
@@ -280,9 +270,7 @@ Tensor fold_list_forces(const Tensor& gradients_, const ListIncidence& incidence
     const Where where = where_of(gradients);
     const Incidence of = view_of(incidence);
     const Tensor forces = torch::empty({of.n_atoms, 3}, gradients.options());
-    list_kernels(where.on_gpu).fold_forces(
-        where, of, in<double>(gradients), out<double>(forces)
-    );
+    list_kernels(where.on_gpu).fold_forces(where, of, in<double>(gradients), out<double>(forces));
     return forces;
 }
 
@@ -294,9 +282,8 @@ Tensor fold_list_virial(const Tensor& gradients_, const Tensor& vectors_) {
     const Where where = where_of(gradients);
     const int64_t n = gradients.size(0);
     const Tensor sums = torch::empty({(n + run - 1) / run, 3, 3}, gradients.options());
-    list_kernels(where.on_gpu).virial_runs(
-        where, in<double>(gradients), in<double>(vectors), n, run, out<double>(sums)
-    );
+    list_kernels(where.on_gpu)
+        .virial_runs(where, in<double>(gradients), in<double>(vectors), n, run, out<double>(sums));
     const Tensor total = sums.sum(0);
     return 0.5 * (total + total.t());
 }
@@ -310,9 +297,8 @@ Tensor fold_list_atomic_virials(
     const Where where = where_of(gradients);
     const Incidence of = view_of(incidence);
     const Tensor virials = torch::empty({of.n_atoms, 3, 3}, gradients.options());
-    list_kernels(where.on_gpu).fold_virials(
-        where, of, in<double>(gradients), in<double>(vectors), out<double>(virials)
-    );
+    list_kernels(where.on_gpu)
+        .fold_virials(where, of, in<double>(gradients), in<double>(vectors), out<double>(virials));
     return virials;
 }
 

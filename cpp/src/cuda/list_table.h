@@ -9,9 +9,8 @@ namespace {
 
 const ListKernels list_table = {
     [](const Where& where, const double* positions, int64_t n, const BinGrid& grid,
-       double* fractions, int64_t* wraps) {
-        each(where, n, WrapAtoms{positions, grid, fractions, wraps});
-    },
+       double* fractions,
+       int64_t* wraps) { each(where, n, WrapAtoms{positions, grid, fractions, wraps}); },
     [](const Where& where, const double* fractions, int64_t n, const BinGrid& grid, int64_t* bins,
        int64_t* flat) { each(where, n, BinAtoms{fractions, grid, bins, flat}); },
     [](const Where& where, const int64_t* ascending, int64_t n, int64_t n_keys, int64_t* starts) {
@@ -33,7 +32,9 @@ const ListKernels list_table = {
         each(where, edges.n_edges, SortEdges{edges, neighbors, shifts});
     },
     [](const Where& where, const double* positions, const double* cell, const EdgeView& edges,
-       double* vectors) { each(where, edges.n_edges, EdgeVectors{positions, cell, edges, vectors}); },
+       double* vectors) {
+        each(where, edges.n_edges, EdgeVectors{positions, cell, edges, vectors});
+    },
     [](const Where& where, const EdgeView& edges, int64_t* reverse) {
         each(where, edges.n_edges, ReverseEdges{edges, reverse});
     },

@@ -45,8 +45,7 @@ void activate_backward(
 
 template <typename T>
 void add_bias(
-    const Where& where, const T* product, const T* bias, const T* direct, int64_t n, int64_t w,
-    T* y
+    const Where& where, const T* product, const T* bias, const T* direct, int64_t n, int64_t w, T* y
 ) {
     warps(where, n, 0, AddBias<T>{product, bias, direct, w, y});
 }
@@ -79,9 +78,8 @@ void sum_rows(
 
 template <typename T>
 const NetworkKernels<T> network_table = {
-    norm<T>,        norm_backward<T>, activate<T>,           activate_backward<T>,
-    add_bias<T>,    embed<T>,         embed_backward<T>,     attention<T>,
-    attention_backward<T>, sum_rows<T>,
+    norm<T>,  norm_backward<T>,  activate<T>,  activate_backward<T>,  add_bias<T>,
+    embed<T>, embed_backward<T>, attention<T>, attention_backward<T>, sum_rows<T>,
 };
 
 } // namespace

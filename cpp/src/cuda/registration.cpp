@@ -47,9 +47,7 @@ Tensor fold_atomic_virials_op(
     const Tensor& gradients, const Tensor& vectors, const Tensor& centers, const Tensor& neighbors,
     int64_t n_atoms
 ) {
-    return fold_list_atomic_virials(
-        gradients, vectors, incidence_of(centers, neighbors, n_atoms)
-    );
+    return fold_list_atomic_virials(gradients, vectors, incidence_of(centers, neighbors, n_atoms));
 }
 
 ListTensors incidence_op(const Tensor& centers, const Tensor& neighbors, int64_t n_atoms) {
@@ -68,8 +66,9 @@ void choose_precision(const std::string& name) { set_product_precision(parse_pre
 void choose_memory_tier(const std::string& name) { set_memory_tier(parse_memory_tier(name)); }
 
 /// Bytes of each tier, the tier chosen for so many bytes, and the line for the log.
-std::tuple<std::vector<int64_t>, std::string, std::string>
-plan_memory_op(const std::vector<int64_t>& sizes, const std::vector<int64_t>& counts, int64_t available) {
+std::tuple<std::vector<int64_t>, std::string, std::string> plan_memory_op(
+    const std::vector<int64_t>& sizes, const std::vector<int64_t>& counts, int64_t available
+) {
     const MemoryPlan plan = plan_memory(network_sizes(sizes), edge_counts(counts), available);
     return {plan.bytes, to_string(plan.tier), describe(plan)};
 }

@@ -63,9 +63,7 @@ template <typename T> struct LayerNorm {
     PETMAD_KERNEL void operator()(Warp& warp, int64_t row) const {
         const T* mine = x + row * w;
         PerLane<T> sum;
-        warp.lanes([&](int lane) {
-            columns(lane, w, [&](int64_t k) { sum[lane] += mine[k]; });
-        });
+        warp.lanes([&](int lane) { columns(lane, w, [&](int64_t k) { sum[lane] += mine[k]; }); });
         const T mean = warp.sum(sum) / T(w);
         PerLane<T> squares;
         warp.lanes([&](int lane) {

@@ -144,8 +144,8 @@ struct Mlp : torch::autograd::Function<Mlp> {
         const Norm& norm = layers.norm;
         const bool keeps = memory_tier() == MemoryTier::keep_all;
         context->save_for_backward(
-            {x, statistics, keeps ? inner : torch::empty({0}, x.options()), before, norm.gain, norm.bias, layers.w_in, layers.b_in,
-             layers.w_out, layers.b_out}
+            {x, statistics, keeps ? inner : torch::empty({0}, x.options()), before, norm.gain,
+             norm.bias, layers.w_in, layers.b_in, layers.w_out, layers.b_out}
         );
         context->saved_data["norm"] = static_cast<int64_t>(norm.kind);
         context->saved_data["epsilon"] = norm.epsilon;
@@ -233,9 +233,8 @@ mlp(const Tensor& x, const std::string& norm, const Tensor& gain, const Tensor& 
     );
     const Norm of_rows{cpu::norm_kind(norm), gain, bias, epsilon};
     return Mlp::apply(
-        x, Layers{
-               of_rows, w_in, b_in, w_out, b_out, activation == "SwiGLU", residual, activate_output
-           }
+        x,
+        Layers{of_rows, w_in, b_in, w_out, b_out, activation == "SwiGLU", residual, activate_output}
     );
 }
 

@@ -18,8 +18,7 @@ using GetCurrentStream = int32_t (*)(int32_t device, void** stream);
 
 GetCurrentStream find_stream_getter() {
     void* library = dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL);
-    void* symbol =
-        library ? dlsym(library, "aoti_torch_get_current_cuda_stream") : nullptr;
+    void* symbol = library ? dlsym(library, "aoti_torch_get_current_cuda_stream") : nullptr;
     return reinterpret_cast<GetCurrentStream>(symbol);
 }
 
