@@ -7,8 +7,8 @@ Random weights of the published sizes. A step is what molecular dynamics needs b
 two rebuilt lists: positions up, edge vectors, network, edge gradients, forces and
 virial down; building the list is timed beside it. Every answer is checked in the same
 run: forces of the first cell, of which the larger systems are copies, against the plain
-network in float64 on the CPU. The ceilings are those of the matrix library and of a copy on this
-card. Writes results/gpu.json.
+network in float64 on the CPU. The ceilings are those of the matrix library and of a
+copy on this card. Writes results/gpu.json.
 """
 
 import argparse

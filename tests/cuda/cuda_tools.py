@@ -19,15 +19,21 @@ TOLERANCES = {torch.float64: 1e-12, torch.float32: 1e-5}
 """Relative to the largest number of its kind, against sums in another order."""
 
 
-def assert_alike(found: torch.Tensor, wanted: torch.Tensor, what: str = "") -> None:
-    """Equal within the data type's tolerance; NaN is not."""
+def assert_alike(
+    found: torch.Tensor,
+    wanted: torch.Tensor,
+    what: str = "",
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Equal within the tolerance of the data type computed in; NaN is not."""
     assert found.shape == wanted.shape, what
     assert found.dtype == wanted.dtype, what
     if wanted.numel() == 0:
         return
     difference = (found.cpu() - wanted.cpu()).abs().max()
     scale = wanted.abs().max().cpu().clamp(min=1e-30)
-    assert difference <= TOLERANCES[wanted.dtype] * scale, (what, difference / scale)
+    tolerance = TOLERANCES[dtype or wanted.dtype]
+    assert difference <= tolerance * scale, (what, difference / scale)
 
 
 @contextlib.contextmanager
