@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from gpu_systems import (
     SIZES,
+    EmulatedOperators,
     System,
     make_models,
     make_systems,
@@ -27,7 +28,6 @@ from gpu_systems import (
 )
 from report import save
 
-from petmad import fast_network
 from petmad._ops import load_ops
 from petmad.model import EdgeGraph, Potential
 
@@ -285,8 +285,8 @@ def main() -> None:
     """Run, print, write."""
     arguments = parse()
     load_ops()
-    if arguments.device == "cpu":  # the network's operators, emulated
-        fast_network.torch.ops.petmad = torch.ops.petmad_cuda
+    if arguments.device == "cpu":
+        torch.ops.petmad = EmulatedOperators()
     print(f"written to {save(arguments.output, run(arguments))}")
 
 

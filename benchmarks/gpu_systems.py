@@ -1,13 +1,25 @@
 """Systems, models and work of the GPU benchmark; needs numpy and torch alone."""
 
 import copy
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from petmad.fast_network import make_fast
 from petmad.model import PETConfig, Potential, TargetSpec
+
+
+class EmulatedOperators:
+    """``torch.ops.petmad`` with every operator emulated that has kernels for GPUs."""
+
+    def __init__(self) -> None:
+        self.others = torch.ops.petmad
+
+    def __getattr__(self, name: str) -> Any:
+        """The emulation of an operator, or the CPU's own."""
+        emulated = getattr(torch.ops.petmad_cuda, name, None)
+        return emulated or getattr(self.others, name)
 
 
 class Size(NamedTuple):

@@ -15,6 +15,18 @@ from petmad._ops import load_ops
 load_ops()
 kernels = torch.ops.petmad_cuda
 
+
+class Emulated:
+    """``torch.ops.petmad`` with every operator emulated that has kernels for GPUs."""
+
+    def __init__(self) -> None:
+        self.others = torch.ops.petmad
+
+    def __getattr__(self, name: str):
+        """The emulation of an operator, or the CPU's own."""
+        return getattr(kernels, name, None) or getattr(self.others, name)
+
+
 TOLERANCES = {torch.float64: 1e-12, torch.float32: 1e-5}
 """Relative to the largest number of its kind, against sums in another order."""
 

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from cuda_tools import assert_alike, kernels
+from cuda_tools import Emulated, assert_alike
 from graphs import make_graph
 from structures import chain, crystal, ethanol, far_pair, random_structure
 from variants import VARIANTS, make_potential
@@ -19,7 +19,7 @@ SMALL_CUTOFF = {"cutoff": 3.0, "cutoff_width_adaptive": 0.9}
 def on_kernels(device, monkeypatch):
     """The device; on a CPU the exported network's operators are the emulated ones."""
     if device.type == "cpu":
-        monkeypatch.setattr(torch.ops, "petmad", kernels)
+        monkeypatch.setattr(torch.ops, "petmad", Emulated())
     return device
 
 

@@ -14,8 +14,10 @@ BENCHMARKS = pathlib.Path(__file__).parents[2] / "benchmarks"
 @pytest.fixture
 def gpu(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    monkeypatch.setattr(torch.ops, "petmad", torch.ops.petmad)
     import gpu
+    from gpu_systems import EmulatedOperators
+
+    monkeypatch.setattr(torch.ops, "petmad", EmulatedOperators())
 
     yield gpu
     for name in ("gpu", "gpu_systems", "report"):
@@ -48,9 +50,8 @@ def test_every_system_is_copies_of_its_cell(gpu):
         np.testing.assert_allclose(moved, np.rint(moved), atol=1e-9)
 
 
-def test_quick_run_on_the_cpu(gpu, monkeypatch, capsys):
+def test_quick_run_on_the_cpu(gpu, capsys):
     arguments = gpu.parse(["--device", "cpu", "--quick", "--rounds", "1"])
-    monkeypatch.setattr(torch.ops, "petmad", torch.ops.petmad_cuda)
     results = gpu.run(arguments)
     assert results["is_emulated"]
     rows = {k: v for k, v in results.items() if k.startswith("tiny")}
@@ -69,6 +70,5 @@ def test_wrong_kernels_are_refused(gpu, monkeypatch):
     arguments.precisions = ["fp32"]
     real = gpu.reference
     monkeypatch.setattr(gpu, "reference", lambda *given: real(*given) + 1.0)
-    monkeypatch.setattr(torch.ops, "petmad", torch.ops.petmad_cuda)
     with pytest.raises(SystemExit, match="the kernels compute wrongly"):
         gpu.run(arguments)
