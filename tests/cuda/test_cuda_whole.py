@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from cuda_tools import Emulated, assert_alike
@@ -9,6 +10,8 @@ from graphs import make_graph
 from structures import chain, crystal, ethanol, far_pair, random_structure
 from variants import VARIANTS, make_potential
 
+from petmad._engine import Engine
+from petmad.export import export_model
 from petmad.fast_network import make_fast
 
 
@@ -98,3 +101,21 @@ def test_the_same_forces_every_time(on_kernels):
         assert torch.equal(
             answer(fast, graph, ["energy"])["gradients"], first["gradients"]
         )
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_exported_file_on_the_gpu(dtype, tmp_path):
+    path = tmp_path / "model.pt"
+    export_model(make_potential("modern", num_neighbors_adaptive=5), path, dtype=dtype)
+    answers = {}
+    for where in ("cpu", "cuda"):
+        engine = Engine(str(path), where)  # which judges itself by its goldens first
+        structure = crystal()
+        species = np.searchsorted(engine.info.atomic_numbers, structure.numbers)
+        answers[where] = engine.evaluate(
+            structure.positions, species, structure.cell, structure.pbc
+        )
+    for name in ("atomic_energies", "forces", "virial"):
+        found, wanted = (torch.from_numpy(answers[w][name]) for w in ("cuda", "cpu"))
+        assert_alike(found, wanted, name, getattr(torch, dtype))
