@@ -63,13 +63,7 @@ struct Compress : torch::autograd::Function<Compress> {
                 n_rows, h, out<scalar_t>(inner), out<scalar_t>(activated)
             );
         });
-        const Tensor tokens = product(activated, weights.w_out.t());
-        AT_DISPATCH_FLOATING_TYPES(geometry.scalar_type(), "petmad::compress", [&] {
-            network_of<scalar_t>(where).add_bias(
-                where, in<scalar_t>(tokens), in<scalar_t>(weights.b_out), nullptr, n_rows,
-                tokens.size(1), out<scalar_t>(tokens)
-            );
-        });
+        const Tensor tokens = product_plus(activated, weights.w_out.t(), weights.b_out);
         context->save_for_backward({inner, weights.w_geometry, weights.w_message, weights.w_out});
         return tokens;
     }

@@ -91,14 +91,13 @@ Tensor activate_backward(const Tensor& u, const Tensor& bias, const Tensor& dy, 
     return du;
 }
 
-/// product += bias, and direct where it is defined; in place.
+/// product += bias + direct, in place.
 void add_bias(const Tensor& product, const Tensor& bias, const Tensor& direct) {
     const Where where = where_of(product);
     AT_DISPATCH_FLOATING_TYPES(product.scalar_type(), "petmad::add_bias", [&] {
         network_of<scalar_t>(where).add_bias(
-            where, in<scalar_t>(product), in<scalar_t>(bias),
-            direct.defined() ? in<scalar_t>(direct) : nullptr, product.size(0), product.size(1),
-            out<scalar_t>(product)
+            where, in<scalar_t>(product), in<scalar_t>(bias), in<scalar_t>(direct), product.size(0),
+            product.size(1), out<scalar_t>(product)
         );
     });
 }
@@ -132,14 +131,18 @@ struct Mlp : torch::autograd::Function<Mlp> {
         const Tensor x = dense(x_);
         Tensor statistics;
         const Tensor inner = product(layers.norm.forward(x, statistics), layers.w_in.t());
-        Tensor y = product(activate(inner, layers.b_in, layers.gated), layers.w_out.t());
+        const Tensor activated = activate(inner, layers.b_in, layers.gated);
         Tensor before = torch::empty({0}, x.options());
+        Tensor y;
         if (layers.activate_output) {
-            before = y;
+            before = product(activated, layers.w_out.t());
             y = activate(before, layers.b_out, false);
             y = layers.residual ? y + x : y;
+        } else if (layers.residual) {
+            y = product(activated, layers.w_out.t());
+            add_bias(y, layers.b_out, x);
         } else {
-            add_bias(y, layers.b_out, layers.residual ? x : Tensor());
+            y = product_plus(activated, layers.w_out.t(), layers.b_out);
         }
         const Norm& norm = layers.norm;
         const bool keeps = memory_tier() == MemoryTier::keep_all;
@@ -196,8 +199,7 @@ struct NormLinear : torch::autograd::Function<NormLinear> {
         const c10::DeviceGuard guard(x_.device());
         const Tensor x = dense(x_);
         Tensor statistics;
-        const Tensor y = product(norm.forward(x, statistics), w.t());
-        add_bias(y, b, Tensor());
+        const Tensor y = product_plus(norm.forward(x, statistics), w.t(), b);
         const bool is_normed = norm.kind != NormKind::none; // else the rows are not needed again
         context->save_for_backward(
             {is_normed ? x : torch::empty({0}, x.options()), statistics, norm.gain, norm.bias, w}

@@ -89,6 +89,14 @@ Tensor product(const Tensor& x, const Tensor& matrix) {
     return at::mm(x, matrix);
 }
 
+Tensor product_plus(const Tensor& x, const Tensor& matrix, const Tensor& bias) {
+    const bool is_plain = x.scalar_type() != torch::kFloat32
+                          || product_precision() == Precision::file
+                          || product_precision() == Precision::fp32
+                          || (product_precision() == Precision::tf32 && !x.is_cpu());
+    return is_plain ? at::addmm(bias, x, matrix) : product(x, matrix) + bias;
+}
+
 void check_alike(std::initializer_list<Tensor> tensors, const char* operation) {
     const Tensor& first = *tensors.begin();
     for (const Tensor& tensor : tensors) {

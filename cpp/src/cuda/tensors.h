@@ -40,6 +40,9 @@ template <typename T> const NetworkKernels<T>& network_of(const Where& where) {
 /// every case. In fp16 both are scaled by powers of two to use the range of the format.
 Tensor product(const Tensor& x, const Tensor& matrix);
 
+/// The same with `bias` added to every row, by the matrix library where it can.
+Tensor product_plus(const Tensor& x, const Tensor& matrix, const Tensor& bias);
+
 /// Throws Error unless all of the tensors are on the device and of the data type of the first.
 void check_alike(std::initializer_list<Tensor> tensors, const char* operation);
 
