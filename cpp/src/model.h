@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "petmad/precision.h"
 #include "petmad/types.h"
 #include "step_edges.h"
 
@@ -46,11 +47,15 @@ struct Golden {
 class Model {
 public:
     /// Throws Error: no such file, not TorchScript, damaged, not ours, a newer format, no such
-    /// device.
-    Model(const std::string& path, const std::string& device);
+    /// device, a precision that the device or the file does not have.
+    Model(const std::string& path, const std::string& device, Precision precision);
     ~Model();
 
     const ModelInfo& info() const;
+    /// What its products run in: never Precision::file.
+    Precision precision() const;
+    /// For a while, in one that it has been loaded for or fp32.
+    void set_precision(Precision precision);
     std::vector<Golden> golden() const;
 
     /// `halo` is the handle of the exchange with other ranks (then collective), 0 for none, or

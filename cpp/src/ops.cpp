@@ -9,6 +9,7 @@
 #include "cpu/kernels.h"
 #include "cpu/mlp_op.h"
 #include "cpu/products.h"
+#include "cuda/kernels.h"
 #include "halo_ops.h"
 #include "petmad/edges.h"
 #include "petmad/neighbor_list.h"
@@ -109,6 +110,14 @@ TORCH_LIBRARY_FRAGMENT(petmad, library) {
         "Tensor probes, float n_neighbors, float width, float floor) -> Tensor",
         cpu::adaptive_cutoffs_grid
     );
+}
+
+// Of GPUs alone; see cuda/registration.cpp.
+TORCH_LIBRARY_FRAGMENT(petmad, library) {
+    library.def(
+        "sum_by_center(Tensor rows, Tensor weights, Tensor starts, Tensor base) -> Tensor"
+    );
+    library.def("has_gpu_kernels() -> bool", cuda::has_gpu_kernels);
 }
 
 // The messages of a halo exchange are staged through the host, so one implementation serves

@@ -66,6 +66,8 @@ class PETMADCalculator(Calculator):
             spread over the grid is in ``self.rotational_spread`` (eV and eV/Å). Other
             outputs are those of the structure as it stands.
         inversion: average over inversion, too; doubles the cost.
+        precision: of the network's matrix products: ``auto`` (the file's), ``fp64``,
+            ``fp32``, and on GPUs ``tf32`` and ``fp16``.
 
     Raises:
         ValueError: not a model file, no direct heads, or (on evaluation) an element the
@@ -91,10 +93,11 @@ class PETMADCalculator(Calculator):
         direct: bool = False,
         rotations: int = 0,
         inversion: bool = False,
+        precision: str = "auto",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.engine = Engine(os.fspath(model), device, n_threads, check)
+        self.engine = Engine(os.fspath(model), device, n_threads, check, precision)
         info = self.engine.info
         self.extra_outputs = extra_outputs(info)
         self._tensors = {tensor.name: tensor for tensor in info.tensors}

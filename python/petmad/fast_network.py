@@ -1,8 +1,9 @@
 """The exported network on fast operators: same numbers, first derivatives only.
 
 :func:`make_fast` swaps parts of a frozen network for modules that call the compiled
-operators of ``petmad`` on a CPU, and the plain module, which each of them carries, on
-any other device. What depends on species alone is folded into tables on the way.
+operators of ``petmad`` on a CPU and on a GPU that this build has kernels for, and the
+plain module, which each of them carries, elsewhere. What depends on species alone is
+folded into tables on the way.
 """
 
 from typing import List, Optional, Tuple
@@ -15,6 +16,11 @@ from .model.cutoff import OwnCutoffs, grid_probes
 from .model.pet import GNNLayer
 from .model.readout import Readout
 from .model.transformer import TokenLayout, TransformerLayer, token_layout
+
+
+def has_operators(x: torch.Tensor) -> bool:
+    """Whether the operators run where ``x`` is."""
+    return x.is_cpu or (x.is_cuda and torch.ops.petmad.has_gpu_kernels())
 
 
 class FastCutoffs(nn.Module):
@@ -30,7 +36,7 @@ class FastCutoffs(nn.Module):
     ) -> torch.Tensor:
         """[n_centers] Å."""
         plain = self.plain
-        if not (plain.is_adaptive and distances.is_cpu):
+        if not (plain.is_adaptive and has_operators(distances)):
             return plain(distances, centers, n_centers)
         if plain.use_solver:
             return torch.ops.petmad.adaptive_cutoffs_solver(
@@ -56,13 +62,13 @@ class FastCutoffs(nn.Module):
 
 
 class RaggedTokens(nn.Module):
-    """The layout without its padded arrays, which nobody reads on a CPU."""
+    """The layout without its padded arrays, which the operators do not read."""
 
     def forward(
         self, centers: torch.Tensor, weights: torch.Tensor, n_centers: int
     ) -> TokenLayout:
         """See :func:`petmad.model.transformer.token_layout`."""
-        if not weights.is_cpu:
+        if not has_operators(weights):
             return token_layout(centers, weights, n_centers)
         nothing = weights.new_zeros(0)
         return TokenLayout(
@@ -113,7 +119,7 @@ class FastMLP(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[n, d] in, [n, d_out] out."""
-        if x.is_cpu:
+        if has_operators(x):
             return torch.ops.petmad.mlp(
                 x,
                 self.norm.name,
@@ -170,7 +176,7 @@ class FastTransformerLayer(nn.Module):
     ) -> Tuple[torch.Tensor, torch.Tensor]:
         """Node states [n_centers, d_node] and edge tokens [n_edges, d_pet], updated."""
         plain = self.plain
-        if not tokens.is_cpu:
+        if not has_operators(tokens):
             return plain(nodes, tokens, layout)
         n_centers, n_edges = nodes.shape[0], tokens.shape[0]
         contracted = nodes
@@ -243,7 +249,7 @@ class FastGNNLayer(nn.Module):
         layout: TokenLayout,
     ) -> List[torch.Tensor]:
         """Updated node states [n_nodes, d_node] and edge output [n_edges, d_pet]."""
-        if not geometry.is_cpu:
+        if not has_operators(geometry):
             return self.plain(nodes, messages, geometry, neighbor_species, layout)
         if self.is_first:  # its messages are in the table
             messages = messages[:, :0]
