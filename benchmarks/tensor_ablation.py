@@ -202,10 +202,11 @@ def plot(rows: list[dict[str, Any]], data: DataSet, path: pathlib.Path) -> None:
     mpl.rcParams.update({"svg.hashsalt": "petmad", "svg.fonttype": "none"})
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, 3, figsize=(11, 3.8))
+    figure, axes = plt.subplots(1, 3, figsize=(12, 3.8), layout="constrained")
     colors = {
         name: f"C{i}" for i, name in enumerate(("edge", "node", "exact", "direct"))
     }
+    sizes = sorted({row["n_train"] for row in rows})
     for axis, block in zip(axes, BLOCKS, strict=True):
         for readout, columns in DESIGNS:
             mine = [
@@ -222,8 +223,9 @@ def plot(rows: list[dict[str, Any]], data: DataSet, path: pathlib.Path) -> None:
         unit = (DIPOLE if "dipole" in block else POLARIZABILITY)["unit"]
         axis.set(title=block, xlabel="training structures")
         axis.set(ylabel=f"test RMSE [{unit}]")
-    axes[0].legend(fontsize=7)
-    figure.tight_layout()
+        axis.set_xticks(sizes, [str(n) for n in sizes])
+        axis.set_xticks([], minor=True)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right", fontsize=8)
     figure.savefig(path, metadata={"Date": None})
 
 
