@@ -151,7 +151,6 @@ class Readout(nn.Module):
         And the last features, [n_owned, 2·R·d_head].
         """
         n_owned = features.nodes[0].shape[0]
-        weights = features.weights[:, None]
         nodes: List[torch.Tensor] = []
         edges: List[torch.Tensor] = []
         last: List[torch.Tensor] = []
@@ -160,6 +159,7 @@ class Readout(nn.Module):
         ):
             node = node_head(features.nodes[i])
             edge = edge_head(features.edges[i])
+            weights = features.weights[:, None].to(edge.dtype)  # lower under autocast
             nodes.append(node_last(node))
             edges.append(edge_last(edge) * weights)
             summed = torch.zeros_like(edge[:0].new_zeros([n_owned, edge.shape[1]]))

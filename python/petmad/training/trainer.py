@@ -29,7 +29,7 @@ from .options import Options, TrainingOptions
 from .splits import Splits, all_files, load_splits
 from .start import Start, complete, load_start
 from .tensors import block_slices, fit_tensor_baseline, tensor_targets
-from .trained import select_parameters, trained_energies
+from .trained import count_parameters, select_parameters, trained_energies
 
 
 LOG = logging.getLogger(__name__)
@@ -273,8 +273,7 @@ def summary(
     options: Options, potential: Potential, splits: Splits, n_steps: int
 ) -> str:
     """What is about to be trained, in a few lines."""
-    n_parameters = sum(p.numel() for p in potential.parameters())
-    n_trained = sum(p.numel() for p in potential.parameters() if p.requires_grad)
+    n_trained, n_parameters = count_parameters(potential)
     n_atoms = sum(len(sample.species) for sample in splits.train)
     n_edges = sum(len(sample.centers) for sample in splits.train)
     return "\n".join(
