@@ -114,9 +114,7 @@ TORCH_LIBRARY_FRAGMENT(petmad, library) {
 
 // Of GPUs alone; see cuda/registration.cpp.
 TORCH_LIBRARY_FRAGMENT(petmad, library) {
-    library.def(
-        "sum_by_center(Tensor rows, Tensor weights, Tensor starts, Tensor base) -> Tensor"
-    );
+    library.def("sum_by_center(Tensor rows, Tensor weights, Tensor starts, Tensor base) -> Tensor");
     library.def("has_gpu_kernels() -> bool", cuda::has_gpu_kernels);
 }
 
