@@ -153,8 +153,9 @@ def check_agreement(workers: list[Worker], system: str, folder: pathlib.Path) ->
         difference = float(np.abs(theirs["forces"] - forces).max())
         if not difference <= FORCE_TOLERANCE:
             raise RuntimeError(
-                f"{package} and petmad differ by {difference:.1e} eV/Å on {system}, more "
-                f"than {FORCE_TOLERANCE}; they must have the same weights to be compared"
+                f"{package} and petmad differ by {difference:.1e} eV/Å on {system}, "
+                f"more than {FORCE_TOLERANCE}; they must have the same weights to be "
+                "compared"
             )
         differences[package] = difference
     return differences

@@ -1,4 +1,4 @@
-"""The two other implementations of PET: their environment, and our weights in theirs."""
+"""The two other implementations of PET: an environment, and our weights for them."""
 
 import pathlib
 import subprocess

@@ -7,6 +7,7 @@ a JSON request per line, ``{"system": name, "seed": k, "keep": path or null}``, 
 answers with one: seconds, peak memory, energy.
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -99,10 +100,8 @@ def peak_memory():
 
 def reset_peak_memory():
     """Start counting again; where the kernel forbids it, the peak is the process's."""
-    try:
+    with contextlib.suppress(OSError):
         pathlib.Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        pass
 
 
 def answer(evaluate, systems, request):

@@ -1,4 +1,4 @@
-"""Models of the published sizes with random weights, and the systems to time them on."""
+"""Models of the published sizes with random weights, and systems to time them on."""
 
 import ase
 import ase.build

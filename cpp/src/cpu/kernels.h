@@ -8,7 +8,7 @@
 
 namespace petmad::cpu {
 
-/// Tokens of a center are padded to whole vectors of 64 bytes.
+/// Numbers in the widest vector, of 64 bytes.
 template <typename T> constexpr int64_t lanes = 64 / static_cast<int64_t>(sizeof(T));
 
 /// Packed matrices: columns in panels of this many, each panel [k, columns_per_panel].
@@ -35,9 +35,16 @@ template <typename T> struct AttentionInput {
     int64_t n_heads = 0;
     int64_t d_head = 0;
     T scale = 1;
-    int64_t most_tokens = 0; ///< of any center, padded to a multiple of lanes<T>
-    T* scratch = nullptr;    ///< 64-byte aligned, (4 d_head + 4) * most_tokens values
+    int64_t most_tokens = 0; ///< of any center, padded to whole panels
+    T* scratch = nullptr;    ///< 64-byte aligned, attention_scratch() values
 };
+
+/// Values of scratch that attention and its backward pass need.
+inline int64_t attention_scratch(int64_t most_tokens, int64_t d_head) {
+    const int64_t d_padded =
+        (d_head + columns_per_panel - 1) / columns_per_panel * columns_per_panel;
+    return most_tokens * (2 + 3 * d_head + d_padded + 3 * most_tokens);
+}
 
 template <typename T> struct Kernels {
     /// y = x / sqrt(mean(x²) + epsilon) * gain; keeps 1 / sqrt(...) per row.

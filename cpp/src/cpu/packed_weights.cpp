@@ -5,8 +5,6 @@
 #include <mutex>
 #include <tuple>
 
-#include <torch/torch.h>
-
 namespace petmad::cpu {
 namespace {
 

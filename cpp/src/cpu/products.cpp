@@ -5,7 +5,6 @@
 #include <optional>
 
 #include <ATen/core/dispatch/Dispatcher.h>
-#include <torch/torch.h>
 
 #include "packed_weights.h"
 #include "petmad/error.h"

@@ -32,14 +32,6 @@ public:
         run(x, n, y, product);
     }
 
-    /// Rows of x and y that are parts of longer ones.
-    Factor strided(int64_t x_stride, int64_t y_stride) const {
-        Factor result = *this;
-        result.product_.a_stride = x_stride;
-        result.product_.c_stride = y_stride;
-        return result;
-    }
-
 private:
     void run(const T* x, int64_t n, T* y, const Product<T>& product) const;
 

@@ -35,15 +35,21 @@ private:
     Tensor tensor_;
 };
 
-/// Calls function(first, n) for blocks of rows, on all threads.
+/// Calls function(first, n) for blocks of rows, on all threads; few rows make smaller blocks, so
+/// that every thread has one.
 template <typename Function> void for_blocks(int64_t n_rows, const Function& function) {
-    const int64_t n_blocks = (n_rows + rows_per_block - 1) / rows_per_block;
-    at::parallel_for(0, n_blocks, 1, [&](int64_t first_block, int64_t last_block) {
-        for (int64_t block = first_block; block < last_block; ++block) {
-            const int64_t first = block * rows_per_block;
-            function(first, std::min(rows_per_block, n_rows - first));
+    constexpr int64_t step = 12; // whole tiles
+    const int64_t n_threads = at::get_num_threads();
+    const int64_t share = ((n_rows + n_threads - 1) / n_threads + step - 1) / step * step;
+    const int64_t size = std::clamp(share, step, rows_per_block);
+    at::parallel_for(
+        0, (n_rows + size - 1) / size, 1, [&](int64_t first_block, int64_t last_block) {
+            for (int64_t block = first_block; block < last_block; ++block) {
+                const int64_t first = block * size;
+                function(first, std::min(size, n_rows - first));
+            }
         }
-    });
+    );
 }
 
 /// Refuses what the hand-written backward passes do not have: gradients of weights, and second
