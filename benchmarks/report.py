@@ -27,10 +27,18 @@ def context() -> dict[str, Any]:
     return {
         "date": datetime.date.today().isoformat(),
         "commit": commit,
-        "versions": {name: importlib.metadata.version(name) for name in names},
+        "versions": {name: version(name) for name in names},
         "processor": processor(),
         "n_cores": len(os.sched_getaffinity(0)),
     }
+
+
+def version(name: str) -> str:
+    """Of an installed package, or that there is none."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def processor() -> str:

@@ -58,9 +58,19 @@ ComputeTensor::~ComputeTensor() {
 
 /// The model may be another one than that of the constructor.
 void ComputeTensor::init() {
-    if (info().n_entries != size_vector) {
+    const petmad::TensorInfo& info = this->info();
+    const int charge = results().charge;
+    if (info.kind == "vector" && !info.per_atom && info.origin.empty() && charge != 0) {
         error->all(
-            FLERR, prefix + ("`" + target_ + "` has ") + std::to_string(info().n_entries)
+            FLERR, prefix + ("`" + target_ + "` of a system with charge ") + std::to_string(charge)
+                       + " may depend on the origin, but the model records none; train it with "
+                         "`targets."
+                       + target_ + ".origin`"
+        );
+    }
+    if (info.n_entries != size_vector) {
+        error->all(
+            FLERR, prefix + ("`" + target_ + "` has ") + std::to_string(info.n_entries)
                        + " numbers now and had " + std::to_string(size_vector)
                        + " when the compute was defined; define it again after `pair_style petmad`"
         );

@@ -7,16 +7,22 @@
 
 #include "elements.h"
 #include "petmad/error.h"
+#include "petmad/precision.h"
 
 namespace petmad_lammps {
 
 namespace {
 
 constexpr const char* usage =
-    "pair_style petmad MODEL.pt [device auto|cpu|cuda|cuda:N] [threads N] [charge Q] [spin M] "
+    "pair_style petmad MODEL.pt [device auto|cpu|cuda|cuda:N] "
+    "[precision auto|fp64|fp32|tf32|fp16] [threads N] [charge Q] [spin M] "
     "[forces gradient|direct] [uncertainty yes|no] [check yes|no] "
     "[mode auto|images|exchange|recompute] [halo DEPTH] "
     "[gpu/aware auto|yes|no]";
+
+const std::vector<std::string> keywords{"device", "precision", "threads",     "charge",
+                                        "spin",   "forces",    "uncertainty", "check",
+                                        "mode",   "halo",      "gpu/aware"};
 
 int parse_integer(const std::string& keyword, const std::string& value, int smallest) {
     int number = 0;
@@ -94,14 +100,12 @@ PairOptions parse_pair_options(const std::vector<std::string>& arguments) {
     options.model = arguments[0];
     for (size_t i = 1; i < arguments.size(); i += 2) {
         const std::string& keyword = arguments[i];
-        const bool is_known = keyword == "device" || keyword == "threads" || keyword == "charge"
-                              || keyword == "spin" || keyword == "check" || keyword == "mode"
-                              || keyword == "halo" || keyword == "forces"
-                              || keyword == "uncertainty" || keyword == "gpu/aware";
+        const bool is_known =
+            std::find(keywords.begin(), keywords.end(), keyword) != keywords.end();
         PETMAD_CHECK(
             is_known, "unknown keyword '", keyword,
-            "'; known are device, threads, charge, spin, forces, uncertainty, check, mode, halo "
-            "and gpu/aware: ",
+            "'; known are device, precision, threads, charge, spin, forces, uncertainty, check, "
+            "mode, halo and gpu/aware: ",
             usage
         );
         PETMAD_CHECK(
@@ -110,6 +114,8 @@ PairOptions parse_pair_options(const std::vector<std::string>& arguments) {
         const std::string& value = arguments[i + 1];
         if (keyword == "device") {
             options.device = parse_device(value);
+        } else if (keyword == "precision") {
+            options.precision = petmad::to_string(petmad::parse_precision(value));
         } else if (keyword == "threads") {
             options.n_threads = parse_integer(keyword, value, 1);
         } else if (keyword == "charge") {

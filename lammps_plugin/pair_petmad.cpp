@@ -101,6 +101,7 @@ void PairPetmad::settings(int n_arguments, char** arguments) {
 void PairPetmad::load_model(const PairOptions& options) {
     petmad::EngineOptions engine_options;
     device_ = engine_options.device = choose_device(options.device);
+    engine_options.precision = petmad::parse_precision(options.precision);
     n_threads_ = options.n_threads > 0 ? options.n_threads : comm->nthreads;
     engine_options.n_threads = n_threads_;
     engine_options.check_golden = options.check_golden;
@@ -111,7 +112,7 @@ void PairPetmad::load_model(const PairOptions& options) {
             options.gpu_aware == "auto" ? mpi_reads_cuda_memory() : options.gpu_aware == "yes";
         transport_ = std::make_unique<MpiTransport>(world, device_ != "cpu" && reads_device);
     }
-    tensors_ = {engine_->info().tensors, -1, {}};
+    tensors_ = {engine_->info().tensors, options.charge, -1, {}};
 }
 
 void PairPetmad::check_energy() const {
@@ -146,8 +147,10 @@ std::string PairPetmad::choose_device(const std::string& wanted) const {
     // Collective, hence before anything in which ranks on different nodes may differ.
     MPI_Comm node;
     int local_rank = 0;
+    int n_local_ranks = 1;
     MPI_Comm_split_type(world, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node);
     MPI_Comm_rank(node, &local_rank);
+    MPI_Comm_size(node, &n_local_ranks);
     MPI_Comm_free(&node);
     const int n_devices = petmad::n_cuda_devices();
     if (n_devices == 0) {
@@ -157,6 +160,14 @@ std::string PairPetmad::choose_device(const std::string& wanted) const {
                               "a CUDA build of torch is installed, or use `device cpu`"
         );
         return "cpu";
+    }
+    if (n_local_ranks > n_devices && local_rank == 0) {
+        utils::logmesg(
+            lmp,
+            "pair_style petmad: {} ranks of a node share {} GPU(s); one rank per GPU is "
+            "faster\n",
+            n_local_ranks, n_devices
+        );
     }
     return "cuda:" + std::to_string(local_rank % n_devices);
 }
@@ -293,8 +304,14 @@ void PairPetmad::report_setup() {
         }
         types.push_back(entry);
     }
-    const std::string kernels = device_ == "cpu" ? petmad::cpu_kernels() : "torch";
-    RunSetup setup{device_, mode_, n_threads_, comm->nprocs, kernels, ghost_depth(), ""};
+    RunSetup setup;
+    setup.device = device_;
+    setup.precision = to_string(engine_->precision());
+    setup.mode = mode_;
+    setup.n_threads = n_threads_;
+    setup.n_ranks = comm->nprocs;
+    setup.kernels = device_ == "cpu" ? petmad::cpu_kernels() : "torch";
+    setup.ghost_depth = ghost_depth();
     if (device_ != "cpu" && mode_ == "exchange" && transport_) {
         setup.messages =
             transport_->reads_device_memory() ? "GPU memory (gpu/aware)" : "pinned host memory";

@@ -49,8 +49,9 @@ std::string describe_setup(const petmad::ModelInfo& info, const RunSetup& setup)
                                        + (setup.n_ranks == 1 ? " rank)" : " ranks)");
     return "pair_style petmad: model '" + info.name + "', weights "
            + info.weights_hash.substr(0, 12) + "\n  file: " + info.path
-           + "\n  precision: " + info.dtype + ", device: " + setup.device + ", threads per rank: "
-           + std::to_string(setup.n_threads) + ", kernels: " + setup.kernels + "\n  mode: " + mode
+           + "\n  precision: " + setup.precision + " (file: " + info.dtype
+           + "), device: " + setup.device + ", threads per rank: " + std::to_string(setup.n_threads)
+           + ", kernels: " + setup.kernels + "\n  mode: " + mode
            + (setup.messages.empty() ? "" : ", messages through " + setup.messages)
            + format("\n  cutoff: %.6g A%s", info.cutoff, info.is_adaptive ? " (adaptive)" : "")
            + format("; reach: %lld hops,", static_cast<long long>(info.reach_hops))

@@ -12,7 +12,8 @@ namespace petmad_lammps {
 /// How a run is set up; one per pair style, equal on all ranks.
 struct RunSetup {
     std::string device;
-    std::string mode; ///< images, exchange or recompute
+    std::string precision; ///< of the network's matrix products
+    std::string mode;      ///< images, exchange or recompute
     int n_threads = 1;
     int n_ranks = 1;
     std::string kernels;      ///< what the network runs on

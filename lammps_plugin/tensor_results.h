@@ -14,6 +14,7 @@ constexpr const char* tensor_results_name = "petmad/tensors";
 
 struct TensorResults {
     std::vector<petmad::TensorInfo> targets; ///< of the model
+    int charge = 0;                          ///< total charge [e] that pair_style was given
     int64_t step = -1;                       ///< of the following
     petmad::Outputs values;                  ///< of this rank, by name; those asked for
 };

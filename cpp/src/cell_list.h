@@ -1,5 +1,5 @@
 // The search itself, on plain pointers: atoms sorted into bins along the lattice directions, and
-// the slow search over all pairs and images that judges it. Both hand their finds to a visitor.
+// the slow search over all pairs and images that judges it. Both give their finds as keys.
 #pragma once
 
 #include <algorithm>
@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "geometry.h"
+#include "petmad/error.h"
 
 namespace petmad {
 
@@ -20,18 +21,43 @@ struct SearchInput {
     double cutoff = 0.0;
 };
 
-/// Bins at least one cutoff wide where the system is wide enough; a bin knows its atoms.
+/// Images an edge may lie away from the cell along a direction, in either sense.
+constexpr int64_t most_images = 511;
+
+/// An edge of a known center: its neighbor, and the image counted from the wrapped atoms. Of one
+/// center, keys ascend with the neighbor, then with the shift.
+struct EdgeKey {
+    uint64_t bits;
+
+    static EdgeKey of(int64_t neighbor, const Shift& image) {
+        uint64_t bits = static_cast<uint64_t>(neighbor);
+        for (const int64_t k : image) {
+            bits = bits << 10 | static_cast<uint64_t>(k + most_images);
+        }
+        return {bits};
+    }
+    int64_t neighbor() const { return static_cast<int64_t>(bits >> 30); }
+    Shift image() const {
+        const auto part = [&](int at) {
+            return static_cast<int64_t>(bits >> at & 1023) - most_images;
+        };
+        return {part(20), part(10), part(0)};
+    }
+    bool operator<(const EdgeKey& other) const { return bits < other.bits; }
+};
+
+/// Atoms sorted into bins half a cutoff wide; a bin has its atoms' wrapped positions in a row.
 class CellList {
 public:
+    /// Throws Error: the cell is thinner than 1/500 of the cutoff.
     CellList(const SearchInput& input, const Lattice& lattice) : input_(input), lattice_(lattice) {
         wrap_positions();
         choose_bins();
         sort_atoms();
     }
 
-    /// Calls visit(j, S) for every edge of center i, in the order of the bins.
-    template <typename Visit> void visit(int64_t i, Visit&& visit) const {
-        const double cutoff2 = input_.cutoff * input_.cutoff;
+    /// Appends the edges of center i, in the order of the bins.
+    void find(int64_t i, std::vector<EdgeKey>& found) const {
         const std::array<int64_t, 3> home = bin_of(i);
         std::array<int64_t, 3> low{};
         std::array<int64_t, 3> high{};
@@ -43,40 +69,74 @@ public:
                 high[k] = std::min<int64_t>(high[k], n_bins_[k] - 1);
             }
         }
+        const Vec3 here = wrapped(i);
+        Shift image{};
         for (int64_t a = low[0]; a <= high[0]; ++a) {
+            image[0] = floor_divide(a, n_bins_[0]);
             for (int64_t b = low[1]; b <= high[1]; ++b) {
-                for (int64_t c = low[2]; c <= high[2]; ++c) {
-                    visit_bin(i, {a, b, c}, cutoff2, visit);
+                image[1] = floor_divide(b, n_bins_[1]);
+                const int64_t row =
+                    ((a - image[0] * n_bins_[0]) * n_bins_[1] + (b - image[1] * n_bins_[1]))
+                    * n_bins_[2];
+                for (int64_t c = low[2]; c <= high[2];) { // bins of one image lie in a row
+                    image[2] = floor_divide(c, n_bins_[2]);
+                    const int64_t first = c - image[2] * n_bins_[2];
+                    const int64_t n = std::min(high[2] - c + 1, n_bins_[2] - first);
+                    find_in(i, here, image, starts_[row + first], starts_[row + first + n], found);
+                    c += n;
                 }
             }
         }
     }
 
+    /// S of an edge that find() gave.
+    Shift shift(int64_t i, const EdgeKey& edge) const {
+        const Shift image = edge.image();
+        const int64_t j = edge.neighbor();
+        return {
+            image[0] + wraps_[i][0] - wraps_[j][0], image[1] + wraps_[i][1] - wraps_[j][1],
+            image[2] + wraps_[i][2] - wraps_[j][2]
+        };
+    }
+
 private:
-    template <typename Visit>
-    void
-    visit_bin(int64_t i, const std::array<int64_t, 3>& raw, double cutoff2, Visit&& visit) const {
-        std::array<int64_t, 3> bin{};
-        Shift image{};
+    /// Of the atoms first to last of the sorted ones, seen in an image.
+    void find_in(
+        int64_t i, const Vec3& here, const Shift& image, int64_t first, int64_t last,
+        std::vector<EdgeKey>& found
+    ) const {
+        Vec3 from = here;
         for (int k = 0; k < 3; ++k) {
-            image[k] = floor_divide(raw[k], n_bins_[k]);
-            bin[k] = raw[k] - image[k] * n_bins_[k];
+            from[k] -= image[0] * lattice_.rows[0][k] + image[1] * lattice_.rows[1][k]
+                       + image[2] * lattice_.rows[2][k];
         }
-        const int64_t flat = flat_index(bin);
-        for (int64_t at = starts_[flat]; at < starts_[flat + 1]; ++at) {
-            const int64_t j = order_[at];
-            Shift shift{};
-            for (int k = 0; k < 3; ++k) {
-                shift[k] = image[k] + wraps_[i][k] - wraps_[j][k];
-            }
-            if (i == j && shift == Shift{}) {
+        const double cutoff2 = input_.cutoff * input_.cutoff;
+        const double beyond = cutoff2 * (1.0 + 1e-6); // wrapped positions are rounded
+        for (int64_t at = first; at < last; ++at) {
+            const double x = sorted_[3 * at] - from[0];
+            const double y = sorted_[3 * at + 1] - from[1];
+            const double z = sorted_[3 * at + 2] - from[2];
+            if (x * x + y * y + z * z > beyond) {
                 continue;
             }
-            const Vec3 vector = displacement(input_.positions, i, j, shift, lattice_.rows);
-            if (dot(vector, vector) <= cutoff2) {
-                visit(j, shift);
+            const EdgeKey edge = EdgeKey::of(order_[at], image);
+            const Shift s = shift(i, edge);
+            const Vec3 vector = displacement(input_.positions, i, order_[at], s, lattice_.rows);
+            if (dot(vector, vector) <= cutoff2 && !(i == order_[at] && s == Shift{})) {
+                found.push_back(edge);
             }
         }
+    }
+
+    /// Position of an atom within the cell.
+    Vec3 wrapped(int64_t i) const {
+        Vec3 result{};
+        for (int k = 0; k < 3; ++k) {
+            result[k] = input_.positions[3 * i + k]
+                        - (wraps_[i][0] * lattice_.rows[0][k] + wraps_[i][1] * lattice_.rows[1][k]
+                           + wraps_[i][2] * lattice_.rows[2][k]);
+        }
+        return result;
     }
 
     /// Fractional coordinates in [0, 1) along periodic directions, from the lowest atom along
@@ -113,7 +173,7 @@ private:
             2 + 2 * static_cast<int64_t>(std::cbrt(static_cast<double>(input_.n_atoms)));
         for (int k = 0; k < 3; ++k) {
             const double width = widths_[k] * lattice_.heights[k];
-            const double n_fitting = std::floor(width / input_.cutoff);
+            const double n_fitting = std::floor(2.0 * width / input_.cutoff);
             n_bins_[k] =
                 static_cast<int64_t>(std::clamp(n_fitting, 1.0, static_cast<double>(n_most)));
             // One more bin than needed would do no harm; one less would lose edges at bin borders.
@@ -121,6 +181,11 @@ private:
             range_[k] = width > 0.0 && (lattice_.pbc[k] || n_bins_[k] > 1)
                             ? static_cast<int64_t>(std::ceil(reach / width + 1e-9))
                             : 0;
+            PETMAD_CHECK(
+                range_[k] / n_bins_[k] + 1 < most_images, "`cell` is ", lattice_.heights[k],
+                " Å thick along row ", k, ", far less than the cutoff of ", input_.cutoff,
+                " Å; repeat the cell"
+            );
         }
     }
 
@@ -134,8 +199,12 @@ private:
         }
         std::vector<int64_t> next(starts_.begin(), starts_.end() - 1);
         order_.resize(input_.n_atoms);
+        sorted_.resize(3 * input_.n_atoms);
         for (int64_t i = 0; i < input_.n_atoms; ++i) {
-            order_[next[flat_index(bin_of(i))]++] = i;
+            const int64_t at = next[flat_index(bin_of(i))]++;
+            const Vec3 position = wrapped(i);
+            order_[at] = i;
+            std::copy(position.begin(), position.end(), sorted_.begin() + 3 * at);
         }
     }
 
@@ -167,6 +236,7 @@ private:
     std::array<int64_t, 3> range_{}; ///< bins to look at on either side
     std::vector<int64_t> starts_;
     std::vector<int64_t> order_;
+    std::vector<double> sorted_; ///< [n_atoms, 3] wrapped positions in this order
 };
 
 /// Looks at every pair and at every image that could be in reach.
@@ -175,8 +245,8 @@ public:
     BruteForce(const SearchInput& input, const Lattice& lattice)
         : input_(input), lattice_(lattice) {}
 
-    /// Calls visit(j, S) for every edge of center i.
-    template <typename Visit> void visit(int64_t i, Visit&& visit) const {
+    /// Appends the edges of center i; throws Error as CellList does.
+    void find(int64_t i, std::vector<EdgeKey>& found) const {
         const double cutoff2 = input_.cutoff * input_.cutoff;
         for (int64_t j = 0; j < input_.n_atoms; ++j) {
             Shift low{};
@@ -197,7 +267,7 @@ public:
                         const Vec3 vector =
                             displacement(input_.positions, i, j, shift, lattice_.rows);
                         if (dot(vector, vector) <= cutoff2 && !(i == j && shift == Shift{})) {
-                            visit(j, shift);
+                            found.push_back(EdgeKey::of(j, near(shift)));
                         }
                     }
                 }
@@ -205,7 +275,20 @@ public:
         }
     }
 
+    /// S of an edge that find() gave.
+    Shift shift(int64_t, const EdgeKey& edge) const { return edge.image(); }
+
 private:
+    static const Shift& near(const Shift& shift) {
+        for (const int64_t k : shift) {
+            PETMAD_CHECK(
+                k > -most_images && k < most_images, "a neighbor is ", k,
+                " cells away; wrap the atoms into the cell, or search with the cell list"
+            );
+        }
+        return shift;
+    }
+
     SearchInput input_;
     Lattice lattice_;
 };

@@ -45,6 +45,12 @@ struct SortedEdges {
         return neighbors[edge] != neighbor ? neighbors[edge] < neighbor : shift(edge) < wanted;
     }
 
+    /// Whether this edge is center -> neighbor with this shift.
+    bool is(int64_t edge, int64_t center, int64_t neighbor, const Triple& wanted) const {
+        return center + 1 < static_cast<int64_t>(starts.size()) && edge >= starts[center]
+               && edge < starts[center + 1] && neighbors[edge] == neighbor && shift(edge) == wanted;
+    }
+
     /// The edge center -> neighbor with this shift, -1 if it is not listed.
     int64_t find(int64_t center, int64_t neighbor, const Triple& wanted) const {
         if (center + 1 >= static_cast<int64_t>(starts.size())) {
@@ -118,9 +124,28 @@ torch::Tensor reverse_edges(const NeighborList& list) {
     }
     torch::Tensor result = torch::empty({n_edges}, torch::kInt64);
     auto* out = result.mutable_data_ptr<int64_t>();
-    for (int64_t e = 0; e < n_edges; ++e) {
-        const Triple shift = edges.shift(e);
-        out[e] = edges.find(edges.neighbors[e], i[e], {-shift[0], -shift[1], -shift[2]});
+    // In a whole list a center is named by its neighbors in ascending order, and several edges of
+    // one pair in the opposite order of shifts: what comes next is a guess that is nearly always
+    // right, and searched for where it is not.
+    std::vector<int64_t> next(edges.starts.begin(), edges.starts.end());
+    for (int64_t e = 0; e < n_edges;) {
+        const int64_t j = edges.neighbors[e];
+        int64_t n_same = 1;
+        while (e + n_same < n_edges && i[e + n_same] == i[e] && edges.neighbors[e + n_same] == j) {
+            ++n_same;
+        }
+        const int64_t guess = j < n_centers ? next[j] : n_edges;
+        for (int64_t k = 0; k < n_same; ++k) {
+            const Triple shift = edges.shift(e + k);
+            const Triple wanted{-shift[0], -shift[1], -shift[2]};
+            const int64_t candidate = guess + n_same - 1 - k;
+            out[e + k] =
+                edges.is(candidate, j, i[e], wanted) ? candidate : edges.find(j, i[e], wanted);
+        }
+        if (j < n_centers) {
+            next[j] += n_same;
+        }
+        e += n_same;
     }
     return result;
 }

@@ -69,6 +69,23 @@ void fold(const StepEdges& edges, const std::vector<double>& gradients, Results&
     results.virial = virial;
 }
 
+/// Exact products while a file is tested: the file is judged, not the precision asked for.
+class ExactProducts {
+public:
+    explicit ExactProducts(Model& model) : model_(model), before_(model.precision()) {
+        if (before_ != Precision::fp64) {
+            model_.set_precision(Precision::fp32);
+        }
+    }
+    ~ExactProducts() { model_.set_precision(before_); }
+    ExactProducts(const ExactProducts&) = delete;
+    ExactProducts& operator=(const ExactProducts&) = delete;
+
+private:
+    Model& model_;
+    Precision before_;
+};
+
 void check_finite(const Results& results, const int64_t* labels) {
     const auto check = [&](const std::vector<double>& values, size_t width, const char* what) {
         for (size_t k = 0; k < values.size(); ++k) {
@@ -97,7 +114,7 @@ struct Engine::Impl {
     std::unique_ptr<Domain> domain;
 
     Impl(const std::string& path, const EngineOptions& chosen)
-        : options(chosen), model(path, chosen.device) {}
+        : options(chosen), model(path, chosen.device, chosen.precision) {}
 
     int64_t n_species() const { return static_cast<int64_t>(model.info().atomic_numbers.size()); }
 
@@ -228,6 +245,8 @@ Engine::~Engine() = default;
 
 const ModelInfo& Engine::info() const { return impl_->model.info(); }
 
+Precision Engine::precision() const { return impl_->model.precision(); }
+
 const Statistics& Engine::statistics() const { return impl_->statistics; }
 
 const Results& Engine::evaluate(const System& system, const Requests& requests) {
@@ -265,6 +284,7 @@ Engine::evaluate(const DomainView& view, Transport* transport, const Requests& r
 
 double Engine::check_golden() {
     double worst = 0.0;
+    const ExactProducts exact(impl_->model);
     const std::vector<Golden> structures = impl_->model.golden();
     PETMAD_CHECK(
         !structures.empty(), "'", info().path, "' has no golden structures to test itself with",

@@ -10,6 +10,7 @@
 
 #include "devices.h"
 #include "petmad/error.h"
+#include "precision.h"
 
 namespace petmad {
 namespace {
@@ -142,6 +143,21 @@ std::vector<int64_t> integers(const torch::Tensor& tensor) {
     return {values, values + dense.numel()};
 }
 
+/// Makes all float32 weights float64; the norms keep the epsilons of float32.
+void widen(torch::jit::Module& module) {
+    const auto widen_one = [](at::Tensor tensor) {
+        if (tensor.scalar_type() == torch::kFloat32) {
+            tensor.set_data(tensor.to(torch::kFloat64));
+        }
+    };
+    for (const at::Tensor& weight : module.parameters()) {
+        widen_one(weight);
+    }
+    for (const at::Tensor& weight : module.buffers()) {
+        widen_one(weight);
+    }
+}
+
 template <typename T> torch::Tensor view(const std::vector<T>& values, std::vector<int64_t> shape) {
     const auto dtype = std::is_same_v<T, double> ? torch::kFloat64 : torch::kInt64;
     return torch::from_blob(const_cast<T*>(values.data()), shape, dtype);
@@ -167,10 +183,16 @@ struct Model::Impl {
     torch::Device device;
     torch::jit::Module module;
     ModelInfo info;
+    Precision precision;
 
-    Impl(const std::string& path, const std::string& device_name)
+    Impl(const std::string& path, const std::string& device_name, Precision wanted)
         : device(checked_device(device_name)), module(load(path, device)),
-          info(read_info(module, path)) {}
+          info(read_info(module, path)),
+          precision(resolve_precision(wanted, info.dtype, device.is_cuda())) {
+        if (precision == Precision::fp64) {
+            widen(module);
+        }
+    }
 
     /// `rows` [n_owned nodes, width]: sums are made where the model runs.
     Output read(const torch::Tensor& rows, const std::string& name) const {
@@ -199,7 +221,7 @@ struct Model::Impl {
             "' was exported before petmad could recompute ghosts; export it again, or use the "
             "exchange"
         );
-        if (can_recompute) {
+        if (can_recompute && info.has_energy) { // tensors alone may do without layers
             names.push_back("layer_sizes");
         }
         if (halo == recompute_handle) {
@@ -234,12 +256,16 @@ struct Model::Impl {
     }
 };
 
-Model::Model(const std::string& path, const std::string& device)
-    : impl_(std::make_unique<Impl>(path, device)) {}
+Model::Model(const std::string& path, const std::string& device, Precision precision)
+    : impl_(std::make_unique<Impl>(path, device, precision)) {}
 
 Model::~Model() = default;
 
 const ModelInfo& Model::info() const { return impl_->info; }
+
+Precision Model::precision() const { return impl_->precision; }
+
+void Model::set_precision(Precision precision) { impl_->precision = precision; }
 
 Prediction Model::evaluate(
     const StepEdges& edges, int charge, int spin_multiplicity, int64_t halo, bool want_gradients,
@@ -249,6 +275,7 @@ Prediction Model::evaluate(
     // d_pet 64, one thread), again for every new model, and later ones no faster.
     const torch::jit::GraphOptimizerEnabledGuard plain_interpreter(false);
     const CallerThreadAutograd in_this_thread;
+    const ProductPrecisionGuard products(impl_->precision);
     const torch::AutoGradMode grad_mode(want_gradients);
     try {
         const torch::Tensor vectors = impl_->here(view(edges.vectors, {edges.size(), 3}))

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "petmad/precision.h"
 #include "petmad/types.h"
 #include "step_edges.h"
 
@@ -17,7 +18,7 @@ struct Prediction {
     std::vector<double> gradients;    ///< [n_edges, 3] ∂E/∂r_ij, eV/Å; empty unless asked for
     std::vector<double> kept_edges;   ///< [n_owned nodes] after the adaptive cutoff
     std::vector<int64_t> layer_edges; ///< rows of edges that each GNN layer evaluated; empty where
-                                      ///< an old file does not say
+                                      ///< an old file does not say, and without an energy
     std::vector<int64_t> rings; ///< [n_nodes] kept edges between a node and the owned ones, -1 if
                                 ///< more than matter; of recomputed ghosts alone
     Outputs outputs;            ///< `atoms` in rows of owned nodes
@@ -46,11 +47,15 @@ struct Golden {
 class Model {
 public:
     /// Throws Error: no such file, not TorchScript, damaged, not ours, a newer format, no such
-    /// device.
-    Model(const std::string& path, const std::string& device);
+    /// device, a precision that the device or the file does not have.
+    Model(const std::string& path, const std::string& device, Precision precision);
     ~Model();
 
     const ModelInfo& info() const;
+    /// What its products run in: never Precision::file.
+    Precision precision() const;
+    /// For a while, in one that it has been loaded for or fp32.
+    void set_precision(Precision precision);
     std::vector<Golden> golden() const;
 
     /// `halo` is the handle of the exchange with other ranks (then collective), 0 for none, or

@@ -1,10 +1,9 @@
-// Argument checks, and the search's finds as tensors: count, scan, fill, then each center's edges
-// in ascending order.
+// Argument checks, and the search's finds as tensors: each center's edges in ascending order, found
+// once by runs of centers, then written where the runs before them end.
 #include "petmad/neighbor_list.h"
 
 #include <algorithm>
 #include <cmath>
-#include <tuple>
 #include <vector>
 
 #include <ATen/Parallel.h>
@@ -15,8 +14,8 @@
 namespace petmad {
 namespace {
 
-// Centers per task; a center costs microseconds, a task about ten.
-constexpr int64_t grain_size = 64;
+// Centers that a thread works on at a time: a center costs microseconds, a task about ten.
+constexpr int64_t centers_per_run = 32;
 
 void check_arguments(
     const torch::Tensor& positions, const torch::Tensor& cell, const torch::Tensor& pbc,
@@ -58,44 +57,60 @@ void check_finite(const SearchInput& input) {
     }
 }
 
-struct Edge {
-    int64_t neighbor;
-    Shift shift;
+/// Edges of a run of centers, in the order of the list.
+struct Found {
+    std::vector<EdgeKey> edges;
+    std::vector<int64_t> ends; ///< after each center's
 };
 
+template <typename Search>
+void write(
+    const Search& search, const Found& found, int64_t first, int64_t at, NeighborList& list
+) {
+    auto* centers = list.centers.mutable_data_ptr<int64_t>();
+    auto* neighbors = list.neighbors.mutable_data_ptr<int64_t>();
+    auto* shifts = list.cell_shifts.mutable_data_ptr<int64_t>();
+    int64_t edge = 0;
+    for (size_t k = 0; k < found.ends.size(); ++k) {
+        const int64_t i = first + static_cast<int64_t>(k);
+        for (; edge < found.ends[k]; ++edge, ++at) {
+            const Shift shift = search.shift(i, found.edges[edge]);
+            centers[at] = i;
+            neighbors[at] = found.edges[edge].neighbor();
+            std::copy(shift.begin(), shift.end(), shifts + 3 * at);
+        }
+    }
+}
+
 template <typename Search> NeighborList collect(const Search& search, int64_t n_centers) {
-    std::vector<int64_t> starts(n_centers + 1, 0);
-    at::parallel_for(0, n_centers, grain_size, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) {
-            search.visit(i, [&](int64_t, const Shift&) { ++starts[i + 1]; });
+    const int64_t n_runs = (n_centers + centers_per_run - 1) / centers_per_run;
+    std::vector<Found> runs(n_runs);
+    at::parallel_for(0, n_runs, 1, [&](int64_t begin, int64_t end) {
+        for (int64_t run = begin; run < end; ++run) {
+            Found& found = runs[run];
+            const int64_t first = run * centers_per_run;
+            const int64_t last = std::min(first + centers_per_run, n_centers);
+            for (int64_t i = first; i < last; ++i) {
+                const auto before = static_cast<int64_t>(found.edges.size());
+                search.find(i, found.edges);
+                std::sort(found.edges.begin() + before, found.edges.end());
+                found.ends.push_back(static_cast<int64_t>(found.edges.size()));
+            }
         }
     });
-    for (int64_t i = 0; i < n_centers; ++i) {
-        starts[i + 1] += starts[i];
+    std::vector<int64_t> starts{0};
+    for (const Found& found : runs) {
+        starts.push_back(starts.back() + static_cast<int64_t>(found.edges.size()));
     }
-    const int64_t n_edges = starts[n_centers];
+    const int64_t n_edges = starts.back();
     NeighborList list{
         torch::empty({n_edges}, torch::kInt64), torch::empty({n_edges}, torch::kInt64),
         torch::empty({n_edges, 3}, torch::kInt64)
     };
-    auto* centers = list.centers.mutable_data_ptr<int64_t>();
-    auto* neighbors = list.neighbors.mutable_data_ptr<int64_t>();
-    auto* shifts = list.cell_shifts.mutable_data_ptr<int64_t>();
-    at::parallel_for(0, n_centers, grain_size, [&](int64_t begin, int64_t end) {
-        std::vector<Edge> found;
-        for (int64_t i = begin; i < end; ++i) {
-            found.clear();
-            search.visit(i, [&](int64_t j, const Shift& shift) { found.push_back({j, shift}); });
-            std::sort(found.begin(), found.end(), [](const Edge& a, const Edge& b) {
-                return std::tie(a.neighbor, a.shift) < std::tie(b.neighbor, b.shift);
-            });
-            int64_t at = starts[i];
-            for (const Edge& edge : found) {
-                centers[at] = i;
-                neighbors[at] = edge.neighbor;
-                std::copy(edge.shift.begin(), edge.shift.end(), shifts + 3 * at);
-                ++at;
-            }
+    at::parallel_for(0, n_runs, 1, [&](int64_t begin, int64_t end) {
+        for (int64_t run = begin; run < end; ++run) {
+            write(search, runs[run], run * centers_per_run, starts[run], list);
+            runs[run] = {};
         }
     });
     return list;

@@ -4,11 +4,13 @@
 #include <torch/library.h>
 
 #include "cpu/attention_op.h"
+#include "cpu/combine_op.h"
 #include "cpu/compress_op.h"
 #include "cpu/cutoff_op.h"
 #include "cpu/kernels.h"
 #include "cpu/mlp_op.h"
 #include "cpu/products.h"
+#include "cuda/kernels.h"
 #include "halo_ops.h"
 #include "petmad/edges.h"
 #include "petmad/neighbor_list.h"
@@ -72,6 +74,7 @@ TORCH_LIBRARY(petmad, library) {
     library.def("instruction_sets() -> str[]", cpu::instruction_sets);
     library.def("instruction_set() -> str", cpu::instruction_set);
     library.def("product_library() -> str", cpu::product_library);
+    library.def("packed_bytes() -> int", cpu::packed_bytes);
     library.def("choose_product_library(str name) -> ()", cpu::choose_product_library);
     library.def("choose_instruction_set(str name) -> ()", cpu::choose_instruction_set);
 }
@@ -83,6 +86,13 @@ TORCH_LIBRARY_FRAGMENT(petmad, library) {
         "Tensor w_geometry, Tensor w_message, Tensor w_out, Tensor b_out) -> Tensor",
         cpu::compress
     );
+    library.def(
+        "combine(Tensor messages, Tensor rows, Tensor reversed, str norm, Tensor gain, "
+        "Tensor bias, float epsilon, Tensor w_in, Tensor b_in, Tensor w_out, Tensor b_out) "
+        "-> Tensor",
+        cpu::combine
+    );
+    library.def("distinct_rows(Tensor rows, Tensor indices) -> Tensor", cpu::distinct_rows);
     library.def(
         "norm_linear(Tensor x, str norm, Tensor gain, Tensor bias, float epsilon, Tensor w, "
         "Tensor b) -> Tensor",
@@ -109,6 +119,12 @@ TORCH_LIBRARY_FRAGMENT(petmad, library) {
         "Tensor probes, float n_neighbors, float width, float floor) -> Tensor",
         cpu::adaptive_cutoffs_grid
     );
+}
+
+// Of GPUs alone; see cuda/registration.cpp.
+TORCH_LIBRARY_FRAGMENT(petmad, library) {
+    library.def("sum_by_center(Tensor rows, Tensor weights, Tensor starts, Tensor base) -> Tensor");
+    library.def("has_gpu_kernels() -> bool", cuda::has_gpu_kernels);
 }
 
 // The messages of a halo exchange are staged through the host, so one implementation serves

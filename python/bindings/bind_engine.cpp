@@ -157,18 +157,28 @@ Args:
     device: ``cpu``, ``cuda`` or ``cuda:N``.
     n_threads: CPU threads of torch; 0 leaves them as they are.
     check_golden: evaluate the file's golden structures once.
+    precision: of matrix products: ``auto`` (the file's), ``fp64``, ``fp32``, and on GPUs ``tf32``
+        and ``fp16``.
 
 Raises:
-    ValueError: missing, damaged or foreign file, unknown device, failed self test.)")
+    ValueError: missing, damaged or foreign file, unknown device, a precision
+        that it or the file does not have, failed self test.)")
         .def(
             py::init([](const std::string& path, const std::string& device, int n_threads,
-                        bool check_golden) {
+                        bool check_golden, const std::string& precision) {
                 return std::make_unique<Engine>(
-                    path, petmad::EngineOptions{device, n_threads, check_golden}
+                    path, petmad::EngineOptions{
+                              device, petmad::parse_precision(precision), n_threads, check_golden
+                          }
                 );
             }),
             py::arg("path"), py::arg("device") = "cpu", py::arg("n_threads") = 0,
-            py::arg("check_golden") = true, py::call_guard<py::gil_scoped_release>()
+            py::arg("check_golden") = true, py::arg("precision") = "auto",
+            py::call_guard<py::gil_scoped_release>()
+        )
+        .def_property_readonly(
+            "precision", [](const Engine& engine) { return to_string(engine.precision()); },
+            "What the network's matrix products run in."
         )
         .def_property_readonly("info", &Engine::info)
         .def_property_readonly("statistics", &Engine::statistics)

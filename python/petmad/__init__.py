@@ -3,24 +3,31 @@
 Importing this imports neither torch nor ASE; what needs them is loaded on first use.
 """
 
+import importlib
 from typing import Any
 
 
 __version__ = "0.1.0"
-__all__ = ["PETMADCalculator", "__version__", "export_model", "load_ops"]
+__all__ = [
+    "PETMADCalculator",
+    "__version__",
+    "born_charges",
+    "evaluate",
+    "export_model",
+    "load_ops",
+    "raman_tensors",
+]
+_HOMES = {
+    "PETMADCalculator": "calculator",
+    "born_charges": "response",
+    "evaluate": "training.report",
+    "export_model": "export",
+    "load_ops": "_ops",
+    "raman_tensors": "response",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "PETMADCalculator":
-        from .calculator import PETMADCalculator
-
-        return PETMADCalculator
-    if name == "export_model":
-        from .export import export_model
-
-        return export_model
-    if name == "load_ops":
-        from ._ops import load_ops
-
-        return load_ops
-    raise AttributeError(f"module 'petmad' has no attribute {name!r}")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'petmad' has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)

@@ -10,11 +10,14 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from ._engine import Engine
-from .tensor_outputs import shaped, unit_factor
+from .rotations import average, rotation_grid
+from .tensor_outputs import check_charge, has_known_meaning, shaped, unit_factor
 
 
 TENSOR_DICTS = ("tensors", "atomic_tensors")
 """Properties that hold all tensor targets by name."""
+RESPONSES = {"born_effective_charges": "dipole", "raman_tensors": "polarizability"}
+"""Properties that are derivatives with respect to positions, and of what."""
 
 
 class PETMADCalculator(Calculator):
@@ -37,6 +40,9 @@ class PETMADCalculator(Calculator):
       file has them;
     - ``tensors``, a dict of all tensors of structures, and ``atomic_tensors``, one of
       the [n_atoms, ...] of all tensors, whose sums they are; units as in the file;
+    - ``born_effective_charges`` [n_atoms, 3, 3] e and ``raman_tensors`` [n_atoms, 3, 3,
+      3] Å², derivatives of the dipole and the polarizability, the displaced coordinate
+      last; in Python, see :class:`petmad.response.Response`;
     - every other output of the model under its own name, see ``self.extra_outputs``:
       further energies (``energy/pbe0``: a number), ``features``, ``cutoff_stats``, ...
 
@@ -53,10 +59,20 @@ class PETMADCalculator(Calculator):
         check: evaluate the file's golden structures once after loading.
         direct: take ``forces`` and ``stress`` from the direct heads, two to three times
             faster, not conserving energy. The mean force is removed.
+        rotations: order of a grid of rotations over which energy, forces and stress are
+            averaged, which makes them invariant to that order; 0: as it stands. The
+            cost is that of so many evaluations, see
+            :func:`petmad.rotations.rotation_grid`: 24 for order 3. After each, the
+            spread over the grid is in ``self.rotational_spread`` (eV and eV/Å). Other
+            outputs are those of the structure as it stands.
+        inversion: average over inversion, too; doubles the cost.
+        precision: of the network's matrix products: ``auto`` (the file's), ``fp64``,
+            ``fp32``, and on GPUs ``tf32`` and ``fp16``.
 
     Raises:
         ValueError: not a model file, no direct heads, or (on evaluation) an element the
-            model lacks, or a dipole in a unit that is not known.
+            model lacks, a dipole in a unit that is not known, or that of a charged
+            structure by a model that records no origin.
     """
 
     implemented_properties: ClassVar[list[str]] = [
@@ -75,17 +91,26 @@ class PETMADCalculator(Calculator):
         n_threads: int = 0,
         check: bool = True,
         direct: bool = False,
+        rotations: int = 0,
+        inversion: bool = False,
+        precision: str = "auto",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.engine = Engine(os.fspath(model), device, n_threads, check)
+        self.engine = Engine(os.fspath(model), device, n_threads, check, precision)
         info = self.engine.info
         self.extra_outputs = extra_outputs(info)
         self._tensors = {tensor.name: tensor for tensor in info.tensors}
+        self._responses = {
+            name: target
+            for name, target in RESPONSES.items()
+            if target in self._tensors and has_known_meaning(self._tensors[target])
+        }
         self.implemented_properties = [
             *(type(self).implemented_properties if info.has_energy else []),
             *self.extra_outputs,
             *(TENSOR_DICTS if self._tensors else ()),
+            *self._responses,
         ]
         if direct and "non_conservative_forces" not in self.extra_outputs:
             raise ValueError(
@@ -93,7 +118,18 @@ class PETMADCalculator(Calculator):
                 f"{self.engine.info.name} predicts {list(self.engine.info.targets)}; "
                 "convert it with them (`petmad convert --keep`), or leave `direct` out"
             )
+        if rotations > 0 and not info.has_energy:
+            raise ValueError(
+                f"`rotations` average energies and forces, which {info.name} does not "
+                "have; leave them out"
+            )
+        if direct and rotations > 0:
+            raise ValueError(
+                "`rotations` average conservative forces; leave out `direct` or them"
+            )
         self.direct = direct
+        self.grid = rotation_grid(rotations, inversion) if rotations > 0 else None
+        self.rotational_spread: dict[str, float] = {}
         self._species = np.full(120, -1, dtype=np.int32)
         for index, number in enumerate(self.engine.info.atomic_numbers):
             self._species[number] = index
@@ -127,6 +163,9 @@ class PETMADCalculator(Calculator):
             and "non_conservative_stress" not in self.extra_outputs
         )
         results = self._evaluate(atoms, species, properties, has_gradients)
+        if self.grid is not None:
+            mean, self.rotational_spread = self._average(atoms, species, properties)
+            results = {**results, **mean}
         self.results = {}
         if self.engine.info.has_energy:
             self._take_energy(results, atoms, properties, has_gradients)
@@ -134,6 +173,10 @@ class PETMADCalculator(Calculator):
             self.results[name] = self._extra(name, results, atoms)
         if any(name in properties for name in TENSOR_DICTS):
             self._take_tensors(results)
+        for name in properties:
+            if name in self._responses:
+                target = self._responses[name]
+                self.results[name] = self._response.derivatives(atoms, target)
         if self.direct:
             self._take_direct(results, atoms)
 
@@ -202,6 +245,20 @@ class PETMADCalculator(Calculator):
             gradients=gradients,
         )
 
+    def _average(
+        self, atoms: Any, species: np.ndarray, properties: list[str]
+    ) -> tuple[dict[str, Any], dict[str, float]]:
+        """Means over the grid of rotations, and their spread."""
+
+        def evaluate(rotation: np.ndarray) -> dict[str, Any]:
+            turned = atoms.copy()
+            turned.set_cell(atoms.cell.array @ rotation.T)
+            turned.positions = atoms.positions @ rotation.T
+            wanted = [name for name in properties if name == "stresses"]
+            return self._evaluate(turned, species, wanted, True)
+
+        return average(evaluate, self.grid)
+
     def _extra(self, name: str, results: dict[str, Any], atoms: Any) -> Any:
         """A further output as ASE would have it: see the class."""
         output = self.extra_outputs[name]
@@ -210,6 +267,7 @@ class PETMADCalculator(Calculator):
             return per_atom[:, 0]
         if output in self._tensors:
             tensor = self._tensors[output]
+            check_charge(tensor, _state(atoms)[0])
             values = per_atom if tensor.per_atom else total
             return unit_factor(tensor) * shaped(tensor, values)
         if output in self.engine.info.norm_outputs:
@@ -220,6 +278,13 @@ class PETMADCalculator(Calculator):
         if output in self._per_atom_outputs:
             return per_atom
         return float(total[0]) if len(total) == 1 else total
+
+    @functools.cached_property
+    def _response(self) -> Any:
+        """The plain network, which alone has derivatives of tensors."""
+        from .response import Response
+
+        return Response(self.engine.info.path)
 
     @functools.cached_property
     def _per_atom_outputs(self) -> set[str]:

@@ -8,16 +8,30 @@ from collections.abc import Sequence
 
 def train(arguments: argparse.Namespace) -> None:
     """``petmad train``."""
+    _train(arguments, "train")
+
+
+def finetune(arguments: argparse.Namespace) -> None:
+    """``petmad finetune``."""
+    _train(arguments, "finetune")
+
+
+def _train(arguments: argparse.Namespace, command: str) -> None:
     if arguments.describe:
         from petmad.training.reference import options_reference
 
         print(options_reference())
         return
     from petmad.training.options import load_options
-    from petmad.training.trainer import train as run
 
+    if command == "train":
+        from petmad.training.trainer import train as run
+    else:
+        from petmad.training.finetune import finetune as run
     if arguments.options is None:
-        raise ValueError("give an options file; `petmad train --describe` prints one")
+        raise ValueError(
+            f"give an options file; `petmad {command} --describe` prints one"
+        )
     options = load_options(arguments.options)
     if arguments.output is not None:
         options.output = arguments.output
@@ -28,15 +42,37 @@ def train(arguments: argparse.Namespace) -> None:
 def evaluate(arguments: argparse.Namespace) -> None:
     """``petmad evaluate``."""
     from petmad.data.structures import LabelKeys, lacks_label
-    from petmad.training.evaluation import evaluate as run
     from petmad.training.evaluation import format_errors, load_predictor
+    from petmad.training.report import evaluate as run
+    from petmad.training.report import format_breakdown
 
-    keys = LabelKeys(arguments.energy_key, arguments.forces_key, arguments.stress_key)
-    predictor = load_predictor(arguments.model)
+    keys = LabelKeys(
+        arguments.energy_key,
+        arguments.forces_key,
+        arguments.stress_key,
+        group=arguments.subset_key,
+        energy_unit=arguments.energy_unit,
+        forces_unit=arguments.forces_unit,
+        stress_unit=arguments.stress_unit,
+    )
+    predictor = load_predictor(arguments.model, arguments.target)
     has_labels = not lacks_label(arguments.file, arguments.energy_key)
     has_tensors = _evaluate_tensors(arguments)
-    if predictor.has_energy and (has_labels or not has_tensors):
-        print(format_errors(run(predictor, arguments.file, keys)))
+    if not predictor.has_energy or (has_tensors and not has_labels):
+        return
+    result = run(
+        arguments.model, arguments.file, keys, arguments.target, arguments.lebedev
+    )
+    print(format_errors(result.errors["overall"]))
+    print(format_breakdown(result.errors))
+    for path, write in (
+        (arguments.errors, result.write_errors),
+        (arguments.predictions, result.write_predictions),
+        (arguments.report, result.write_report),
+    ):
+        if path is not None:
+            write(path)
+            print(f"wrote {path}")
 
 
 def _evaluate_tensors(arguments: argparse.Namespace) -> bool:
@@ -58,6 +94,14 @@ def _evaluate_tensors(arguments: argparse.Namespace) -> bool:
     errors = evaluate_tensors(potential, arguments.file, keys, arguments.rotations)
     print(format_tensor_errors(potential, errors))
     return True
+
+
+def uncertainty(arguments: argparse.Namespace) -> None:
+    """``petmad uncertainty``."""
+    from petmad.training.uncertainty_command import run
+
+    for line in run(arguments):
+        print(line)
 
 
 def export(arguments: argparse.Namespace) -> None:
@@ -126,7 +170,9 @@ def lammps(arguments: argparse.Namespace) -> None:
 
 EXTRAS = {
     train: "train",
+    finetune: "train",
     evaluate: "train",
+    uncertainty: "train",
     export: "train",
     convert: "train",
     demo: "demo",
@@ -143,6 +189,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_train(commands)
     _add_evaluate(commands)
+    _add_uncertainty(commands)
     _add_export(commands)
     _add_convert(commands)
     _add_info(commands)
@@ -152,30 +199,58 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _add_train(commands: argparse._SubParsersAction) -> None:
-    command = commands.add_parser("train", help="train a model on extended XYZ files")
-    command.add_argument("options", nargs="?", help="options file (YAML)")
-    command.add_argument(
-        "--describe", action="store_true", help="print all options with their defaults"
-    )
-    command.add_argument(
-        "--resume", metavar="CKPT", help="last.ckpt of an interrupted training"
-    )
-    command.add_argument(
-        "--output", metavar="DIR", help="folder, instead of the options' one"
-    )
-    command.set_defaults(run=train)
+    for name, run, text in (
+        ("train", train, "train a model on labelled structures"),
+        ("finetune", finetune, "train on from a model, and tell what it forgot"),
+    ):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("options", nargs="?", help="options file (YAML)")
+        command.add_argument(
+            "--describe",
+            action="store_true",
+            help="print all options with their defaults",
+        )
+        command.add_argument(
+            "--resume", metavar="CKPT", help="last.ckpt of an interrupted training"
+        )
+        command.add_argument(
+            "--output", metavar="DIR", help="folder, instead of the options' one"
+        )
+        command.set_defaults(run=run)
 
 
 def _add_evaluate(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser(
-        "evaluate", help="errors of a model on an extended XYZ file"
+        "evaluate", help="errors of a model on labelled structures"
     )
     command.add_argument("model", help="checkpoint (.ckpt) or exported model")
-    command.add_argument("file", help="extended XYZ file, plain or .xz")
-    for label in ("energy", "forces", "stress"):
+    command.add_argument("file", help="extended XYZ, plain, .xz or .gz, or ASE .db")
+    for label, unit in (
+        ("energy", "eV"),
+        ("forces", "eV/Å"),
+        ("stress", "eV/Å^3"),
+    ):
         command.add_argument(
             f"--{label}-key", default=label, help=f"name of the {label}"
         )
+        command.add_argument(f"--{label}-unit", default=unit, help="its unit")
+    command.add_argument("--subset-key", help="name of what tells subsets apart")
+    command.add_argument(
+        "--target", default="energy", help="energy of a checkpoint, e.g. energy/r2scan"
+    )
+    command.add_argument(
+        "--lebedev",
+        type=int,
+        default=0,
+        metavar="ORDER",
+        help="measure the spread over a grid of rotations of this order; default: not",
+    )
+    for name, text in (
+        ("errors", "write errors as JSON"),
+        ("predictions", "write predictions as extended XYZ"),
+        ("report", "write a report as one HTML file"),
+    ):
+        command.add_argument(f"--{name}", metavar="FILE", help=text)
     command.add_argument(
         "--target-key",
         action="append",
@@ -199,6 +274,41 @@ def _pair(text: str) -> tuple[str, str]:
     if not equals:
         raise argparse.ArgumentTypeError(f"must be TARGET=KEY, got {text!r}")
     return target, key
+
+
+def _add_uncertainty(commands: argparse._SubParsersAction) -> None:
+    parent = commands.add_parser("uncertainty", help="error bars for a trained model")
+    actions = parent.add_subparsers(required=True, metavar="ACTION")
+    command = actions.add_parser("fit", help="fit them without training again (LLPR)")
+    command.add_argument("model", help="checkpoint, or exported model")
+    command.add_argument(
+        "-o", "--output", help="checkpoint to write; default: beside, .llpr.ckpt"
+    )
+    for part in ("train", "valid"):
+        command.add_argument(
+            f"--{part}",
+            nargs="+",
+            metavar="FILE",
+            help="files; default: those of the training",
+        )
+    command.add_argument("--energy-key", default="energy", help="label in these files")
+    command.add_argument("--target", default="energy", help="name of the energy")
+    command.add_argument(
+        "--members", type=int, default=128, help="size of the ensemble; 0 for none"
+    )
+    command.add_argument(
+        "--regularizer",
+        type=float,
+        help="of the covariance, relative to its diagonal; 0: the smallest that works; "
+        "default: by the likelihood of the validation errors",
+    )
+    command.add_argument(
+        "--calibration",
+        choices=("absolute", "squared"),
+        default="absolute",
+        help="mean of errors that the multiplier is fitted to",
+    )
+    command.set_defaults(run=uncertainty)
 
 
 def _add_export(commands: argparse._SubParsersAction) -> None:

@@ -54,6 +54,8 @@ class HostHalo(LocalHalo):
         self, rows: torch.Tensor, reverse_edges: torch.Tensor, halo: int
     ) -> torch.Tensor:
         """The row of each kept edge's reversed edge, fetched where it is remote."""
+        if halo <= 0 and rows.is_cpu:
+            return torch.ops.petmad.distinct_rows(rows, reverse_edges)
         if halo <= 0:
             return rows.index_select(0, reverse_edges)
         return torch.ops.petmad.reverse_edges(rows, reverse_edges, halo)

@@ -1,8 +1,9 @@
 """The exported network on fast operators: same numbers, first derivatives only.
 
 :func:`make_fast` swaps parts of a frozen network for modules that call the compiled
-operators of ``petmad`` on a CPU, and the plain module, which each of them carries, on
-any other device. What depends on species alone is folded into tables on the way.
+operators of ``petmad`` on a CPU and on a GPU that this build has kernels for, and the
+plain module, which each of them carries, elsewhere. What depends on species alone is
+folded into tables on the way.
 """
 
 from typing import List, Optional, Tuple
@@ -15,6 +16,11 @@ from .model.cutoff import OwnCutoffs, grid_probes
 from .model.pet import GNNLayer
 from .model.readout import Readout
 from .model.transformer import TokenLayout, TransformerLayer, token_layout
+
+
+def has_operators(x: torch.Tensor) -> bool:
+    """Whether the operators run where ``x`` is."""
+    return x.is_cpu or (x.is_cuda and torch.ops.petmad.has_gpu_kernels())
 
 
 class FastCutoffs(nn.Module):
@@ -30,7 +36,7 @@ class FastCutoffs(nn.Module):
     ) -> torch.Tensor:
         """[n_centers] Å."""
         plain = self.plain
-        if not (plain.is_adaptive and distances.is_cpu):
+        if not (plain.is_adaptive and has_operators(distances)):
             return plain(distances, centers, n_centers)
         if plain.use_solver:
             return torch.ops.petmad.adaptive_cutoffs_solver(
@@ -56,13 +62,13 @@ class FastCutoffs(nn.Module):
 
 
 class RaggedTokens(nn.Module):
-    """The layout without its padded arrays, which nobody reads on a CPU."""
+    """The layout without its padded arrays, which the operators do not read."""
 
     def forward(
         self, centers: torch.Tensor, weights: torch.Tensor, n_centers: int
     ) -> TokenLayout:
         """See :func:`petmad.model.transformer.token_layout`."""
-        if not weights.is_cpu:
+        if not has_operators(weights):
             return token_layout(centers, weights, n_centers)
         nothing = weights.new_zeros(0)
         return TokenLayout(
@@ -80,7 +86,7 @@ class NormWeights(nn.Module):
     def __init__(self, norm: Optional[nn.Module], like: torch.Tensor) -> None:
         super().__init__()
         nothing = like.new_zeros(0)
-        self.name = "none" if norm is None else type(norm).__name__
+        self.name = "none"
         self.epsilon = 0.0
         self.register_buffer("gain", nothing)
         self.register_buffer("bias", nothing)
@@ -88,7 +94,9 @@ class NormWeights(nn.Module):
             eps = norm.eps  # None: RMSNorm takes that of the dtype
             self.epsilon = torch.finfo(like.dtype).eps if eps is None else eps
             self.gain = norm.weight.detach()
+            self.name = "RMSNorm"
             if isinstance(norm, nn.LayerNorm):
+                self.name = "LayerNorm"
                 self.bias = norm.bias.detach()
 
 
@@ -113,7 +121,7 @@ class FastMLP(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[n, d] in, [n, d_out] out."""
-        if x.is_cpu:
+        if has_operators(x):
             return torch.ops.petmad.mlp(
                 x,
                 self.norm.name,
@@ -140,6 +148,73 @@ class FastMLP(nn.Module):
         return x + y if self.residual else y
 
 
+class FastLinear(nn.Module):
+    """A linear layer by the product kernels."""
+
+    def __init__(self, plain: nn.Linear) -> None:
+        super().__init__()
+        self.plain = plain
+        self.register_buffer("nothing", plain.weight.new_zeros(0).detach())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[n, d] in, [n, d_out] out."""
+        if not x.is_cpu:
+            return self.plain(x)
+        return torch.ops.petmad.norm_linear(
+            x,
+            "none",
+            self.nothing,
+            self.nothing,
+            0.0,
+            self.plain.weight,
+            self.plain.bias,
+        )
+
+
+class Pair(nn.Module):
+    """Rows and reversed rows as they are: the next step has the norm over both."""
+
+    def forward(
+        self, rows: torch.Tensor, reverse: torch.Tensor
+    ) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Both, unchanged."""
+        return rows, reverse
+
+
+class FastCombination(nn.Module):
+    """:class:`petmad.model.pet.Combination` of a :class:`Pair`, norm included."""
+
+    def __init__(self, norm: nn.LayerNorm, plain: nn.Sequential) -> None:
+        super().__init__()
+        self.norm = NormWeights(norm, plain[0].weight)
+        self.plain_norm = norm
+        self.first, self.second = plain[0], plain[2]
+
+    def forward(
+        self,
+        messages: torch.Tensor,
+        rows: torch.Tensor,
+        joined: Tuple[torch.Tensor, torch.Tensor],
+    ) -> torch.Tensor:
+        """New messages [n_edges, d_pet]."""
+        if not rows.is_cpu:
+            inner = self.first(self.plain_norm(joined[0], joined[1]))
+            return messages + rows + self.second(nn.functional.silu(inner))
+        return torch.ops.petmad.combine(
+            messages,
+            joined[0],
+            joined[1],
+            self.norm.name,
+            self.norm.gain,
+            self.norm.bias,
+            self.norm.epsilon,
+            self.first.weight,
+            self.first.bias,
+            self.second.weight,
+            self.second.bias,
+        )
+
+
 class FastTransformerLayer(nn.Module):
     """:class:`petmad.model.transformer.TransformerLayer` on packed rows throughout."""
 
@@ -156,8 +231,11 @@ class FastTransformerLayer(nn.Module):
             activation,
             residual=True,
         )
-        self.center_mlp = None
+        self.output_linear = FastLinear(plain.attention.output_linear)
+        self.contraction, self.expansion, self.center_mlp = None, None, None
         if plain.center_mlp is not None:
+            self.contraction = FastLinear(plain.center_contraction)
+            self.expansion = FastLinear(plain.center_expansion)
             self.center_mlp = FastMLP(
                 plain.norm_center_features,
                 (plain.center_mlp.w_in, plain.center_mlp.w_out),
@@ -170,12 +248,12 @@ class FastTransformerLayer(nn.Module):
     ) -> Tuple[torch.Tensor, torch.Tensor]:
         """Node states [n_centers, d_node] and edge tokens [n_edges, d_pet], updated."""
         plain = self.plain
-        if not tokens.is_cpu:
+        if not has_operators(tokens):
             return plain(nodes, tokens, layout)
         n_centers, n_edges = nodes.shape[0], tokens.shape[0]
         contracted = nodes
-        if plain.center_contraction is not None:
-            contracted = plain.center_contraction(nodes)
+        if self.contraction is not None:
+            contracted = self.contraction(nodes)
         rows = torch.cat([contracted, tokens])
         attended = self.attention(rows, layout)
         if self.pre_norm:
@@ -185,8 +263,8 @@ class FastTransformerLayer(nn.Module):
             rows = plain.norm_attention(rows + attended)
             rows = plain.norm_mlp(self.mlp(rows))
             center, tokens = rows.split([n_centers, n_edges])
-        if plain.center_expansion is not None and self.center_mlp is not None:
-            nodes = nodes + plain.center_expansion(center)
+        if self.expansion is not None and self.center_mlp is not None:
+            nodes = nodes + self.expansion(center)
             return self.center_mlp(nodes), tokens
         return center, tokens
 
@@ -205,7 +283,7 @@ class FastTransformerLayer(nn.Module):
         mixed = torch.ops.petmad.attention(
             qkv, layout.log_weights, layout.starts, attention.num_heads, attention.scale
         )
-        return attention.output_linear(mixed)
+        return self.output_linear(mixed)
 
 
 class FastGNNLayer(nn.Module):
@@ -243,7 +321,7 @@ class FastGNNLayer(nn.Module):
         layout: TokenLayout,
     ) -> List[torch.Tensor]:
         """Updated node states [n_nodes, d_node] and edge output [n_edges, d_pet]."""
-        if not geometry.is_cpu:
+        if not has_operators(geometry):
             return self.plain(nodes, messages, geometry, neighbor_species, layout)
         if self.is_first:  # its messages are in the table
             messages = messages[:, :0]
@@ -272,10 +350,9 @@ def make_fast(potential: Potential) -> None:
     )
     norms, mlps = network.combination_norms, network.combination_mlps
     network.combination_mlps = nn.ModuleList(
-        FastMLP(norm, (mlp[0], mlp[2]), "SiLU")
-        for norm, mlp in zip(norms, mlps, strict=True)
+        FastCombination(norm, mlp) for norm, mlp in zip(norms, mlps, strict=True)
     )
-    network.combination_norms = nn.ModuleList(nn.Identity() for _ in norms)
+    network.combination_norms = nn.ModuleList(Pair() for _ in norms)
     for readout in list(potential.readouts.modules()):
         if isinstance(readout, Readout):
             readout.node_heads = _fast_heads(readout.node_heads)

@@ -84,3 +84,17 @@ def unit_factor(info: Any) -> float:
             'from `results["tensors"]`'
         )
     return factors[name]
+
+
+def check_charge(info: Any, charge: int) -> None:
+    """Refuse a vector of a charged structure whose origin nobody recorded.
+
+    Raises:
+        ValueError: names the charge and the option.
+    """
+    if info.kind == "vector" and not info.per_atom and charge != 0 and not info.origin:
+        raise ValueError(
+            f"the `{info.name}` of a structure with charge {charge:+d} may depend on "
+            "the origin, but the model records none; train it with "
+            f"`targets.{info.name}.origin`"
+        )

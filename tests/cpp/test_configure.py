@@ -43,6 +43,27 @@ def test_cuda_wanted_but_torch_has_none(cmake, tmp_path):
     assert "has no CUDA: install a CUDA build of torch" in text
 
 
+def test_cuda_wanted_without_nvcc(cmake, tmp_path):
+    code, text = configure(
+        cmake,
+        tmp_path,
+        "-DPETMAD_CUDA=ON",
+        "-DPETMAD_NVCC=/nowhere/nvcc",
+        "-DPETMAD_LAMMPS=OFF",
+    )
+    assert code != 0
+    assert "PETMAD_CUDA=ON, but there is no nvcc on the PATH" in text
+    assert "pass -DPETMAD_NVCC=<path>, or configure with PETMAD_CUDA=AUTO" in text
+
+
+def test_without_nvcc_the_summary_says_so(cmake, tmp_path):
+    code, text = configure(
+        cmake, tmp_path, "-DPETMAD_NVCC=/nowhere/nvcc", "-DPETMAD_LAMMPS=OFF"
+    )
+    assert code == 0, text
+    assert "AUTO: no nvcc on the PATH or in /usr/local/cuda/bin; GPUs run" in text
+
+
 def test_lammps_source_tree_that_is_none(cmake, tmp_path):
     code, text = configure(
         cmake, tmp_path / "build", f"-DPETMAD_LAMMPS_SOURCE_DIR={tmp_path}"

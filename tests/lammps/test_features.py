@@ -248,7 +248,7 @@ def test_log_states_setup_and_totals(models, tmp_path):
     text = run_lammps(script + "run 3\n", tmp_path).stdout
     for words in (
         "pair_style petmad: model 'adaptive', weights ",
-        "precision: float64, device: cpu, threads per rank: 1, kernels: ",
+        "precision: fp64 (file: float64), device: cpu, threads per rank: 1, kernels: ",
         "mode: images (one rank",
         "cutoff: 3.6 A (adaptive); reach: ",
         "ghosts: 4.3 A deep",

@@ -90,8 +90,8 @@ def test_no_model_and_keywords(lmp, setup, models):
     style = f"pair_style petmad {models['fixed']} "
     message = error_of(lmp, change(setup, style, "pair_style petmad "))
     assert "pair_style petmad: no model file was given; write: pair_style" in message
-    message = error_of(lmp, change(setup, style, f"{style} precision 3"))
-    assert "unknown keyword 'precision'; known are device, threads, charge" in message
+    message = error_of(lmp, change(setup, style, f"{style} accuracy 3"))
+    assert "unknown keyword 'accuracy'; known are device, precision, threads, charge" in message
     message = error_of(lmp, change(setup, style, f"{style} threads"))
     assert "keyword 'threads' lacks its value" in message
     message = error_of(lmp, change(setup, style, f"{style} threads two"))

@@ -1,5 +1,7 @@
 """Tensors in LAMMPS on one rank: numbers, when they are evaluated, and messages."""
 
+import pathlib
+
 import numpy as np
 import pytest
 from lammps_tools import (
@@ -20,6 +22,9 @@ from tensor_scripts import (
     read_tensors,
     tensor_output,
 )
+
+from petmad.model import TargetSpec
+from petmad.spectra import read_series
 
 
 pytestmark = pytest.mark.lammps
@@ -161,6 +166,23 @@ run 0
     )
 
 
+def test_input_of_the_infrared_example(tmp_path):
+    """Dipole every 2 fs, beside temperature and volume, at constant energy."""
+    root = pathlib.Path(__file__).parents[2]
+    specs = [TargetSpec("dipole", "vector", unit="eÅ")]
+    model = export_tensors(tmp_path / "water.pt", specs, "float32")
+    data = root / "python" / "petmad" / "demo" / "water64.data"
+    script = (root / "examples" / "tensors" / "in.infrared").read_text()
+    options = {"model": model, "data": data, "nvt": 2, "nve": 12}
+    arguments = [word for pair in options.items() for word in ("-var", *map(str, pair))]
+    done = run_lammps(script, tmp_path, arguments=arguments)
+    series = read_series(tmp_path / "dipole.txt", 0.5)
+    assert series.dipoles.shape == (3, 3)  # steps 4, 8 and 12 of the whole run
+    assert series.interval == 2.0
+    assert series.volume == pytest.approx(12.445**3, rel=1e-6)
+    assert "c_dipole[3]" in done.stdout
+
+
 # Messages.
 
 
@@ -236,6 +258,30 @@ def test_steps_that_nobody_announced(paths, lmp, tmp_path):
     for step in (1, 3):
         assert "tensor: `dipole` was not evaluated on this step, since" in seen[step]
         assert "ask for it in thermo_style, a fix or a dump that is" in seen[step]
+
+
+def test_charged_systems_need_an_origin(lmp, tmp_path):
+    """A recorded origin is enough, and so is a neutral system."""
+    box = triclinic()
+    write_data(tmp_path / "box.data", box)
+    for origin, charge in (("", 0), ("center_of_mass", 1), ("", 1)):
+        specs = [TargetSpec("dipole", "vector", origin=origin, readout="direct")]
+        path = tmp_path / f"{origin}{charge}.pt"
+        export_tensors(path, specs, system_conditioning=True)
+        setup = setup_lines(
+            box, tmp_path / "box.data", path, options=f"charge {charge}"
+        )
+        lmp.command("clear")
+        lmp.commands_string(setup + "compute mu all petmad/tensor dipole\n")
+        if not origin and charge:
+            message = (
+                "`dipole` of a system with charge 1 may depend on the origin, but the "
+                "model records none; train it with `targets.dipole.origin`"
+            )
+            with pytest.raises(Exception, match=message):
+                lmp.command("run 0")
+        else:
+            lmp.command("run 0")
 
 
 def test_a_model_without_energy_drives_nothing(paths, error_of):

@@ -96,7 +96,7 @@ def test_two_threads_give_the_same_bits():
         assert torch.equal(value, results[1][name]), name
 
 
-@pytest.mark.parametrize("library", ["blas", "onednn"])
+@pytest.mark.parametrize("library", ["blas", "onednn", "petmad"])
 def test_either_product_library(library):
     before = torch.ops.petmad.product_library()
     torch.ops.petmad.choose_product_library(library)

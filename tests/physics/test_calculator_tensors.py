@@ -3,12 +3,15 @@
 import ase
 import numpy as np
 import pytest
+from ase.build import molecule
 from ase.calculators.calculator import PropertyNotImplementedError
 from structures import triclinic
 from tensor_models import export_tensors, water_tensors
 
+import petmad
 from petmad import PETMADCalculator
 from petmad.model import TargetSpec
+from petmad.response import Response
 
 
 def atoms_with(path):
@@ -102,6 +105,95 @@ def test_an_unknown_unit_stops_the_dipole_alone(tmp_path):
         atoms.get_dipole_moment()
     assert np.isfinite(atoms.get_potential_energy())
     assert atoms.calc.get_property("tensors", atoms)["dipole"].shape == (3,)
+
+
+def test_dipoles_of_charged_structures_need_an_origin(path, tmp_path):
+    """One that is recorded is enough; forces and polarizabilities need none."""
+    specs = [
+        TargetSpec("dipole", "vector", unit="eÅ", readout="direct"),
+        TargetSpec("polarizability", "symmetric", unit="Å³", readout="direct"),
+    ]
+    atoms = atoms_with(export_tensors(tmp_path / "a.pt", specs))
+    atoms.info["charge"] = 1
+    message = (
+        r"the `dipole` of a structure with charge \+1 may depend on the origin, but "
+        r"the model records none; train it with `targets\.dipole\.origin`"
+    )
+    with pytest.raises(ValueError, match=message):
+        atoms.get_dipole_moment()
+    atoms.get_forces()
+    atoms.calc.get_property("polarizability", atoms)
+    atoms.calc = PETMADCalculator(path)
+    atoms.get_dipole_moment()
+
+
+@pytest.fixture(scope="module")
+def water(tmp_path_factory):
+    """A water molecule and a file of tensors in Debye and cubic bohr, no energy."""
+    specs = [
+        TargetSpec("dipole", "vector", unit="D", readout="exact"),
+        TargetSpec("polarizability", "symmetric", unit="bohr^3", readout="edge"),
+        TargetSpec("shielding", "matrix", unit="ppm", per_atom=True),
+    ]
+    path = tmp_path_factory.mktemp("response") / "a.pt"
+    atoms = molecule("H2O")
+    atoms.calc = PETMADCalculator(export_tensors(path, specs, energy=False))
+    return atoms
+
+
+@pytest.mark.parametrize(
+    ("response", "name", "shape"),
+    [
+        ("born_effective_charges", "dipole", (3, 3, 3)),
+        ("raman_tensors", "polarizability", (3, 3, 3, 3)),
+    ],
+)
+def test_responses_are_finite_differences_of_the_engine(water, response, name, shape):
+    """All displacements of all atoms, through the exported file."""
+    found = water.calc.get_property(response, water)
+    assert found.shape == shape
+    assert np.abs(found.sum(axis=0)).max() < 1e-12 * np.abs(found).max()
+    differences = np.zeros(shape)
+    step = 1e-4
+    for atom in range(3):
+        for axis in range(3):
+            values = []
+            for sign in (1, -1):
+                moved = water.copy()
+                moved.positions[atom, axis] += sign * step
+                values.append(water.calc.get_property(name, moved))
+            differences[atom, ..., axis] = (values[0] - values[1]) / (2 * step)
+    assert np.abs(found - differences).max() < 1e-6 * np.abs(found).max()
+
+
+def test_responses_by_functions(water):
+    file = water.calc.engine.info.path
+    np.testing.assert_array_equal(
+        petmad.born_charges(file, water),
+        water.calc.get_property("born_effective_charges", water),
+    )
+    np.testing.assert_array_equal(
+        petmad.raman_tensors(file, water),
+        water.calc.get_property("raman_tensors", water),
+    )
+
+
+def test_messages_of_responses(water, path):
+    response = Response(path)
+    with pytest.raises(
+        ValueError,
+        match=r"no tensor target 'mu'; it has \['dipole', 'polarizability', 'shield",
+    ):
+        response.born_charges(water, "mu")
+    with pytest.raises(
+        ValueError, match="a dipole must be of kind vector, but 'polarizability' is of "
+    ):
+        response.born_charges(water, "polarizability")
+    with pytest.raises(ValueError, match=r"lacks the atomic numbers \[14\]; it knows"):
+        response.derivatives(molecule("SiH4"), "dipole")
+    charged = molecule("H2O")
+    charged.info["charge"] = -1
+    assert response.born_charges(charged).shape == (3, 3, 3)
 
 
 def test_a_model_of_tensors_alone(tmp_path):

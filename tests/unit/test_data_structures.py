@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from toy_data import alloys, write
 
+from petmad.data.files import file_sha256
 from petmad.data.structures import (
     LabelKeys,
     check_species,
-    file_sha256,
     read_structures,
     species_of,
     to_structure,

@@ -109,6 +109,86 @@ def test_norm_linear_wants_one_bias_per_column():
         ops.norm_linear(rows(), *arguments, torch.zeros(5))
 
 
+def run_combine(**changes):
+    given = {
+        "messages": rows(),
+        "rows": rows(),
+        "reversed": rows(),
+        "norm": "LayerNorm",
+        "gain": torch.ones(8),
+        "bias": torch.zeros(8),
+        "epsilon": 1e-5,
+        "w_in": rows(6, 8),
+        "b_in": torch.zeros(6),
+        "w_out": rows(4, 6),
+        "b_out": torch.zeros(4),
+    }
+    return ops.combine(**{**given, **changes})
+
+
+@pytest.mark.parametrize("wrong", [{"rows": rows(2)}, {"w_in": rows(6, 4)}])
+def test_combine_wants_one_row_per_edge(wrong):
+    assert run_combine().shape == (3, 4)
+    with pytest.raises(RuntimeError, match=r"do not fit weights .*one row per edge"):
+        run_combine(**wrong)
+
+
+def test_distinct_rows_and_their_gradient():
+    x = rows(5, 3).requires_grad_(True)
+    index = torch.tensor([4, 0, 2])
+    y = ops.distinct_rows(x, index)
+    assert torch.equal(y, x.detach()[index])
+    (gradient,) = torch.autograd.grad(y, x, rows(3, 3))
+    assert torch.equal(gradient, torch.zeros(5, 3).index_add(0, index, rows(3, 3)))
+
+
+@pytest.mark.parametrize("index", [[0, 0], [0, 5], [-1, 0]])
+def test_rows_that_are_not_distinct(index):
+    with pytest.raises(RuntimeError, match=r"must be distinct, and from 0 to 4"):
+        ops.distinct_rows(rows(5, 3), torch.tensor(index))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", ops.instruction_sets())
+@pytest.mark.parametrize(
+    ("n", "k", "m"),
+    [(1, 1, 1), (13, 7, 33), (100, 385, 70), (97, 512, 96), (25, 1024, 32), (5, 0, 4)],
+)
+def test_products_of_every_shape(n, k, m, name, dtype):
+    generator = torch.Generator().manual_seed(n)
+    x = torch.randn(n, k, generator=generator, dtype=torch.float64)
+    w = torch.randn(m, k, generator=generator, dtype=torch.float64)
+    b = torch.randn(m, generator=generator, dtype=torch.float64)
+    ops.choose_instruction_set(name)
+    ops.choose_product_library("petmad")
+    none = torch.zeros(0, dtype=dtype)
+    x_, w_, b_ = (values.to(dtype) for values in (x, w, b))
+    x_.requires_grad_(True)
+    y = ops.norm_linear(x_, "none", none, none, 0.0, w_, b_)
+    (gradient,) = torch.autograd.grad(y.sum(), x_)
+    ops.choose_instruction_set(ops.instruction_sets()[0])
+    tolerance = 1e-13 if dtype == torch.float64 else 1e-5
+    scale = max(k, m) ** 0.5 * 10
+    wanted = x_.detach().double() @ w_.double().T + b_.double()
+    assert (y - wanted).abs().max() <= tolerance * scale
+    assert (gradient - w_.double().sum(0)).abs().sum() <= tolerance * scale * n * (
+        k + 1
+    )
+
+
+def test_packed_weights_follow_their_weight():
+    before = ops.product_library()
+    ops.choose_product_library("petmad")
+    weight = rows(6, 4)
+    arguments = ("none", NOTHING, NOTHING, 0.0, weight, torch.zeros(6))
+    first = ops.norm_linear(rows(), *arguments)
+    held = ops.packed_bytes()
+    weight.mul_(2.0)
+    torch.testing.assert_close(ops.norm_linear(rows(), *arguments), 2.0 * first)
+    assert ops.packed_bytes() <= held  # packed again in place of the old
+    ops.choose_product_library(before)
+
+
 def test_species_outside_the_table():
     with pytest.raises(RuntimeError, match=r"species of edge 1 is 2; .* 0 to 1"):
         run_compress(species=torch.tensor([0, 2]))
@@ -123,8 +203,10 @@ def test_instruction_set_by_name():
 
 
 def test_product_library_by_name():
-    assert ops.product_library() in ("blas", "onednn")
-    with pytest.raises(RuntimeError, match=r"'atlas' is not available.*choose blas"):
+    assert ops.product_library() in ("blas", "petmad")
+    with pytest.raises(
+        RuntimeError, match=r"'atlas' is not available.*choose petmad, blas"
+    ):
         ops.choose_product_library("atlas")
 
 

@@ -19,7 +19,8 @@ from petmad.training.baseline import (
 )
 from petmad.training.loss import Labels, loss_terms, predict, scaled_targets
 from petmad.training.metrics import Errors
-from petmad.training.options import LossOptions, LossTerm
+from petmad.training.module import TrainingModule
+from petmad.training.options import LossOptions, LossTerm, TrainingOptions
 from petmad.training.schedule import learning_rate_factor
 
 
@@ -183,6 +184,52 @@ def _shifted(loss, weight, shift):
     with torch.no_grad():
         weight -= shift
     return value
+
+
+def test_losses_in_physical_units(samples):
+    """Huber of residuals in eV/atom and eV/Å, against the formula written out."""
+    model, batch = potential(), collate(samples[:3])
+    loss = {"units": "physical"}
+    for name, delta in (("energy", 0.5), ("forces", 0.2), ("stress", 1.0)):
+        loss[name] = {"kind": "huber", "delta": delta}
+    module = TrainingModule(model, TrainingOptions(loss=loss), 1)
+    found = module.terms(model, batch)[0]
+    predicted = predict(model, batch.graph)
+    n_atoms = batch.n_atoms.double()
+    residuals = {
+        "energy": (predicted.energies - batch.energies) / n_atoms,
+        "forces": predicted.forces - batch.forces,
+        "stress": (predicted.strain_gradients - batch.strain_gradients)
+        / n_atoms[:, None, None],
+    }
+    for name, residual in residuals.items():
+        size, delta = residual.detach().abs(), loss[name]["delta"]
+        expected = torch.where(
+            size < delta, 0.5 * size**2, delta * (size - 0.5 * delta)
+        )
+        torch.testing.assert_close(found[name].detach(), expected.mean())
+
+
+def test_errors_by_level(samples):
+    """Those of all structures, and those of each level's alone."""
+    model, batch = potential(), collate(samples[:3])
+    predicted = Labels(*(v.detach() for v in predict(model, batch.graph)))
+    truth = Labels(batch.energies, batch.forces, batch.strain_gradients)
+    levels = torch.tensor([1, 0, 1])
+    errors, alone = Errors(["energy", "energy/b"]), Errors()
+    errors.add(predicted, truth, batch.n_atoms, levels)
+    one = collate(samples[1:2])
+    alone.add(
+        Labels(*(v.detach() for v in predict(model, one.graph))),
+        Labels(one.energies, one.forces, one.strain_gradients),
+        one.n_atoms,
+    )
+    results = errors.compute()
+    for name, value in alone.compute().items():
+        if not name.endswith("prod"):
+            assert results[f"energy:{name}"] == pytest.approx(value)
+    both = 2 * results["energy/b:energy_mae"] + results["energy:energy_mae"]
+    assert results["energy_mae"] == pytest.approx(both / 3)
 
 
 def test_errors_by_hand():

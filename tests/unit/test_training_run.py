@@ -1,6 +1,7 @@
 """Whole trainings on toy data: they learn, resume exactly, and refuse bad input."""
 
 import csv
+import itertools
 import json
 import pathlib
 import signal
@@ -17,6 +18,7 @@ from petmad.data.structures import LabelKeys, to_structure
 from petmad.model import PETConfig, TargetSpec
 from petmad.training import checkpoint
 from petmad.training.evaluation import evaluate, load_predictor
+from petmad.training.module import TrainingModule
 from petmad.training.options import TrainingOptions, parse_options
 from petmad.training.trainer import fit_baseline, train
 
@@ -151,7 +153,9 @@ def test_a_finished_training_is_not_overwritten(finished):
 
 def test_divergence_is_reported(tmp_path):
     values = toy_options(tmp_path, learning_rate=1e30, warmup_fraction=0.0)
-    with pytest.raises(ValueError, match=r"loss is nan at step \d+; lower"):
+    values["training"]["max_skipped"] = 3
+    message = r"gradient is not finite at step 4, 4 in a row; lower `training.learning"
+    with pytest.raises(ValueError, match=message):
         train(parse_options(values))
 
 
@@ -170,6 +174,23 @@ def test_hint_at_forces_far_above_the_energy_scale(tmp_path, caplog, factor, hin
     model = checkpoint.make_potential(config, [29, 79], [TargetSpec()], "float32")
     fit_baseline(model, samples, TrainingOptions())
     assert ("energy_scale: forces" in caplog.text) is hinted
+
+
+def test_a_step_without_finite_gradient_changes_nothing(tmp_path, monkeypatch):
+    """The loss of the third step is infinite; the others move the weights."""
+    sums, step = [], TrainingModule.training_step
+
+    def spoiled_step(self, batch, batch_idx):
+        weights = self.potential.network.edge_embedder.weight
+        sums.append(float(weights.detach().abs().sum()))
+        loss = step(self, batch, batch_idx)
+        return loss * float("inf") if self.global_step == 2 else loss
+
+    monkeypatch.setattr(TrainingModule, "training_step", spoiled_step)
+    train(parse_options(toy_options(tmp_path, epochs=1)))
+    moved = [a != b for a, b in itertools.pairwise(sums)]
+    assert moved == [True, True, False, True, True]
+    assert len(sums) == 6
 
 
 def test_average_differs_from_the_last_weights(finished):
@@ -193,6 +214,20 @@ def test_float64_and_huber_and_stress(tmp_path):
     best = train(parse_options(values))
     potential, _ = checkpoint.load_potential(best)
     assert next(potential.network.parameters()).dtype == torch.float64
+
+
+def test_mixed_precision_trains_weights_in_full(tmp_path):
+    """Losses differ from those in full precision, by bfloat16's 3 digits."""
+    found = {}
+    for name, is_mixed in (("full", False), ("mixed", True)):
+        folder = tmp_path / name
+        folder.mkdir()
+        values = toy_options(folder, epochs=1, mixed_precision=is_mixed)
+        potential, provenance = checkpoint.load_potential(train(parse_options(values)))
+        assert next(potential.network.parameters()).dtype == torch.float32
+        found[name] = provenance["validation"]["loss"]
+    assert found["mixed"] != found["full"]
+    assert found["mixed"] == pytest.approx(found["full"], rel=0.05)
 
 
 def test_split_of_one_file(tmp_path):

@@ -20,7 +20,7 @@ from petmad.training.module import TrainingModule
 from petmad.training.options import parse_options
 from petmad.training.start import complete, load_start
 from petmad.training.tensors import tensor_targets
-from petmad.training.trained import select_parameters, trains_energy
+from petmad.training.trained import select_parameters, trained_energies
 from petmad.training.trainer import train
 
 
@@ -111,7 +111,9 @@ def test_options_that_contradict_the_model(origin, values):
         load_start(parse_options(wrong))
     wrong = json.loads(json.dumps(values))
     wrong["data"]["atomic_numbers"] = [1, 13]
-    with pytest.raises(ValueError, match=r"names \[1, 13\].*new elements cannot"):
+    with pytest.raises(
+        ValueError, match=r"names \[1, 13\].*add new elements with `finetune.new"
+    ):
         load_start(parse_options(wrong))
 
 
@@ -212,7 +214,11 @@ def test_kept_parameters_cost_neither_gradient_nor_optimizer(origin, tensor_valu
     potential = start.potential
     select_parameters(potential, options)
     module = TrainingModule(
-        potential, options.training, 1, tensor_targets(options), trains_energy(options)
+        potential,
+        options.training,
+        1,
+        tensor_targets(options),
+        trained_energies(options),
     )
     (group,) = module.configure_optimizers().param_groups
     heads = list(

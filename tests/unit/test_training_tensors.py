@@ -343,6 +343,16 @@ def test_training_beside_the_energy_and_alone(tmp_path, energy_key, capsys):
     output = capsys.readouterr().out
     assert "dipole_l1" in output
     assert ("meV/atom" in output) is bool(energy_key)
+    exported = str(tmp_path / "model.pt")
+    assert main(["export", str(best), "-o", exported]) == 0
+    capsys.readouterr()
+    arguments = ["evaluate", exported, values["data"]["valid"], "--rotations", "2"]
+    assert main(arguments) == 0
+    again = capsys.readouterr().out
+    assert [row for row in again.splitlines() if row.startswith("dipole_l1")] == [
+        row for row in output.splitlines() if row.startswith("dipole_l1")
+    ]
+    assert ("meV/atom" in again) is bool(energy_key)
     if energy_key:  # of a file without energies the tensors alone are told
         bare = waters(2, seed=2)
         for atoms in bare:

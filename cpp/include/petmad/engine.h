@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 
+#include "petmad/precision.h"
 #include "petmad/types.h"
 
 namespace petmad {
@@ -15,15 +16,17 @@ class Transport;
 std::string cpu_kernels();
 
 struct EngineOptions {
-    std::string device = "cpu"; ///< "cpu", "cuda" or "cuda:N"
-    int n_threads = 0;          ///< CPU threads of torch; 0 leaves them as they are
-    bool check_golden = true;   ///< evaluate the file's golden structures once after loading
+    std::string device = "cpu";            ///< "cpu", "cuda" or "cuda:N"
+    Precision precision = Precision::file; ///< of the network's matrix products
+    int n_threads = 0;                     ///< CPU threads of torch; 0 leaves them as they are
+    bool check_golden = true; ///< evaluate the file's golden structures once after loading
 };
 
 /// An exported model, its neighbor list and its folds. One per host program and thread.
 class Engine {
 public:
-    /// Throws Error: missing or foreign file, newer format, unknown device, failed golden check.
+    /// Throws Error: missing or foreign file, newer format, unknown device, a
+    /// precision that the device or the file does not have, failed golden check.
     explicit Engine(const std::string& path, const EngineOptions& options = {});
     ~Engine();
     Engine(const Engine&) = delete;
@@ -31,6 +34,8 @@ public:
 
     const ModelInfo& info() const;
     const Statistics& statistics() const;
+    /// What the network's matrix products run in: never `file`.
+    Precision precision() const;
 
     /// Evaluates a whole system. The result stays valid until the next call.
     /// Throws Error: non-finite positions, coinciding atoms, a species or charge the model lacks,

@@ -8,6 +8,7 @@
 
 #include "exponential.h"
 #include "kernels.h"
+#include "product_kernel.h"
 
 namespace petmad::cpu {
 namespace {
@@ -15,31 +16,89 @@ namespace {
 /// Scores of padding: far below any, and finite.
 template <typename T> constexpr T no_score = T(-1e30);
 
-template <typename T> int64_t padded(int64_t n_tokens) {
-    return (n_tokens + lanes<T> - 1) / lanes<T> * lanes<T>;
-}
-
 /// Packed row of token t of center i.
 template <typename T> int64_t token_row(const AttentionInput<T>& input, int64_t i, int64_t t) {
     return t == 0 ? i : input.n_centers + input.starts[i] + t - 1;
 }
 
-/// columns[d][t] = rows of one head, transposed; padding is 0.
-template <typename T, int64_t D>
-void transpose(
-    const AttentionInput<T>& input, int64_t i, int64_t n, int64_t n_padded, const T* head,
-    int64_t stride, int64_t d_head, T* columns
+/// Tokens of one center and one head, as the products want them.
+template <typename T> struct Head {
+    int64_t n;        ///< tokens
+    int64_t n_padded; ///< to whole panels
+    int64_t d;        ///< width
+    int64_t d_padded; ///< likewise
+    const T* bias;    ///< [n_padded], of keys
+};
+
+/// out [n, d] = factor * token rows of one head.
+template <typename T>
+void gather(
+    const AttentionInput<T>& input, int64_t i, int64_t n, const T* rows, int64_t stride, T factor,
+    T* out
 ) {
-    const int64_t width = D > 0 ? D : d_head;
-    for (int64_t t = 0; t < n; ++t) {
-        const T* row = head + token_row(input, i, t) * stride;
-        for (int64_t d = 0; d < width; ++d) {
-            columns[d * n_padded + t] = row[d];
+    for (int64_t t = 0; t < n; ++t, out += input.d_head) {
+        const T* row = rows + token_row(input, i, t) * stride;
+#pragma omp simd
+        for (int64_t d = 0; d < input.d_head; ++d) {
+            out[d] = factor * row[d];
         }
     }
-    for (int64_t d = 0; d < width; ++d) {
-        std::fill(columns + d * n_padded + n, columns + (d + 1) * n_padded, T(0));
+}
+
+template <typename T>
+void scatter(
+    const AttentionInput<T>& input, int64_t i, int64_t n, const T* from, int64_t stride, T* rows
+) {
+    for (int64_t t = 0; t < n; ++t, from += input.d_head) {
+        std::copy_n(from, input.d_head, rows + token_row(input, i, t) * stride);
     }
+}
+
+/// Panels of a dense matrix [n, width], zeros beyond its columns.
+template <typename T> void pack_rows(const T* from, int64_t n, int64_t width, T* panels) {
+    for (int64_t first = 0; first < width; first += columns_per_panel) {
+        const int64_t here = std::min(columns_per_panel, width - first);
+        for (int64_t t = 0; t < n; ++t, panels += columns_per_panel) {
+            std::copy_n(from + t * width + first, here, panels);
+            std::fill(panels + here, panels + columns_per_panel, T(0));
+        }
+    }
+}
+
+/// Panels of the transpose of a dense matrix [n, width], zeros beyond n.
+template <typename T> void pack_columns(const T* from, int64_t n, int64_t width, T* panels) {
+    for (int64_t first = 0; first < n; first += columns_per_panel) {
+        const int64_t here = std::min(columns_per_panel, n - first);
+        for (int64_t d = 0; d < width; ++d, panels += columns_per_panel) {
+            for (int64_t t = 0; t < here; ++t) {
+                panels[t] = from[(first + t) * width + d];
+            }
+            std::fill(panels + here, panels + columns_per_panel, T(0));
+        }
+    }
+}
+
+/// out[u, t] = from[t, u] of rows n_padded long, of which n exist.
+template <typename T> void transpose(const Head<T>& head, const T* from, T* out) {
+    for (int64_t t = 0; t < head.n; ++t, from += head.n_padded) {
+        for (int64_t u = 0; u < head.n; ++u) {
+            out[u * head.n_padded + t] = from[u];
+        }
+    }
+}
+
+/// c [n, m] = a [n, k] @ panels
+template <typename T>
+void multiply_dense(
+    const T* a, int64_t a_stride, int64_t n, int64_t k, const T* b, int64_t m, T* c
+) {
+    Product<T> product;
+    product.panels = b;
+    product.k = k;
+    product.m = m;
+    product.a_stride = a_stride;
+    product.c_stride = m;
+    multiply(product, a, n, c);
 }
 
 template <typename T> T sum_of(const T* sums) {
@@ -51,26 +110,8 @@ template <typename T> T sum_of(const T* sums) {
     return sum;
 }
 
-/// out[t] = Σ_d row[d] columns[d][t]
-template <typename T, int64_t D>
-void project(const T* row, const T* columns, int64_t n_padded, int64_t d_head, T* out) {
-    const int64_t width = D > 0 ? D : d_head;
-    for (int64_t block = 0; block < n_padded; block += lanes<T>) {
-        T sums[lanes<T>] = {};
-        for (int64_t d = 0; d < width; ++d) {
-            const T factor = row[d];
-            const T* column = columns + d * n_padded + block;
-#pragma omp simd
-            for (int64_t t = 0; t < lanes<T>; ++t) {
-                sums[t] += factor * column[t];
-            }
-        }
-        std::copy(sums, sums + lanes<T>, out + block);
-    }
-}
-
 /// scores become probabilities. Blocks of constant length, so that each is one vector.
-template <typename T> void softmax(T* scores, const T* bias, T scale, int64_t n_padded) {
+template <typename T> void softmax(T* scores, const T* bias, int64_t n_padded) {
     T highs[lanes<T>];
     std::fill_n(highs, lanes<T>, no_score<T>);
     for (int64_t block = 0; block < n_padded; block += lanes<T>) {
@@ -78,7 +119,7 @@ template <typename T> void softmax(T* scores, const T* bias, T scale, int64_t n_
         const T* b = bias + block;
 #pragma omp simd
         for (int64_t t = 0; t < lanes<T>; ++t) {
-            s[t] = s[t] * scale + b[t];
+            s[t] += b[t];
             highs[t] = s[t] > highs[t] ? s[t] : highs[t];
         }
     }
@@ -107,186 +148,80 @@ template <typename T> void softmax(T* scores, const T* bias, T scale, int64_t n_
     }
 }
 
-template <typename T>
-void fill_bias(const AttentionInput<T>& input, int64_t i, int64_t n, int64_t n_padded, T* bias) {
-    bias[0] = 0;
-    std::copy_n(input.log_weights + input.starts[i], n - 1, bias + 1);
-    std::fill(bias + n, bias + n_padded, no_score<T>);
-}
-
-/// out[d] = factor Σ_t p[t] rows[t][d], rows being tokens of one head
-template <typename T, int64_t D>
-void mix(
-    const AttentionInput<T>& input, int64_t i, int64_t n, const T* p, const T* head, int64_t stride,
-    T factor, T* out
-) {
-    if constexpr (D > 0) {
-        T sums[D] = {};
-        for (int64_t t = 0; t < n; ++t) {
-            const T* row = head + token_row(input, i, t) * stride;
-#pragma omp simd
-            for (int64_t d = 0; d < D; ++d) {
-                sums[d] += p[t] * row[d];
-            }
-        }
-        for (int64_t d = 0; d < D; ++d) {
-            out[d] = factor * sums[d];
-        }
-    } else {
-        for (int64_t d = 0; d < input.d_head; ++d) {
-            T sum = 0;
-            for (int64_t t = 0; t < n; ++t) {
-                sum += p[t] * head[token_row(input, i, t) * stride + d];
-            }
-            out[d] = factor * sum;
-        }
-    }
-}
-
-template <typename T, int64_t D>
-void attention_of(const AttentionInput<T>& input, int64_t first, int64_t last, T* mixed) {
-    const int64_t width = input.n_heads * input.d_head;
-    const int64_t stride = 3 * width;
-    T* keys = input.scratch;
-    T* p = keys + input.d_head * input.most_tokens;
-    T* bias = p + input.most_tokens;
-    for (int64_t i = first; i < last; ++i) {
-        const int64_t n = 1 + input.starts[i + 1] - input.starts[i];
-        const int64_t n_padded = padded<T>(n);
-        fill_bias(input, i, n, n_padded, bias);
-        for (int64_t h = 0; h < input.n_heads; ++h) {
-            const T* query = input.qkv + h * input.d_head;
-            transpose<T, D>(input, i, n, n_padded, query + width, stride, input.d_head, keys);
-            for (int64_t t = 0; t < n; ++t) {
-                const int64_t row = token_row(input, i, t);
-                project<T, D>(query + row * stride, keys, n_padded, input.d_head, p);
-                softmax(p, bias, input.scale, n_padded);
-                mix<T, D>(
-                    input, i, n, p, query + 2 * width, stride, T(1),
-                    mixed + row * width + h * input.d_head
-                );
-            }
-        }
-    }
-}
-
-/// Room for the backward pass of one center and head.
-template <typename T> struct BackwardScratch {
-    T *keys, *values, *d_keys, *d_values, *p, *ds, *bias, *d_bias;
-    explicit BackwardScratch(const AttentionInput<T>& input) {
-        const int64_t block = input.d_head * input.most_tokens;
-        keys = input.scratch;
-        values = keys + block;
-        d_keys = values + block;
-        d_values = d_keys + block;
-        p = d_values + block;
-        ds = p + input.most_tokens;
-        bias = ds + input.most_tokens;
-        d_bias = bias + input.most_tokens;
-    }
-};
-
-/// One query: its probabilities again, then the adjoints of its scores, left in s.ds, and its
-/// share of those of keys and values.
-template <typename T, int64_t D>
-void attend_backward(
-    const AttentionInput<T>& input, int64_t n_padded, const T* query, const T* d_out,
-    const BackwardScratch<T>& s
-) {
-    const int64_t width = D > 0 ? D : input.d_head;
-    project<T, D>(query, s.keys, n_padded, width, s.p);
-    softmax(s.p, s.bias, input.scale, n_padded);
-    project<T, D>(d_out, s.values, n_padded, width, s.ds);
+/// ds [n_padded] becomes p (ds - Σ p ds), and is added to d_bias.
+template <typename T> void softmax_backward(const T* p, int64_t n_padded, T* ds, T* d_bias) {
     T dots[lanes<T>] = {};
     for (int64_t block = 0; block < n_padded; block += lanes<T>) {
-        const T *p = s.p + block, *ds = s.ds + block;
 #pragma omp simd
         for (int64_t t = 0; t < lanes<T>; ++t) {
-            dots[t] += p[t] * ds[t];
+            dots[t] += p[block + t] * ds[block + t];
         }
     }
     const T dot = sum_of(dots);
-    for (int64_t block = 0; block < n_padded; block += lanes<T>) {
-        T p[lanes<T>], ds[lanes<T>]; // stay in registers along d
 #pragma omp simd
-        for (int64_t t = 0; t < lanes<T>; ++t) {
-            p[t] = s.p[block + t];
-            ds[t] = p[t] * (s.ds[block + t] - dot);
-            s.ds[block + t] = ds[t];
-            s.d_bias[block + t] += ds[t];
-        }
-        for (int64_t d = 0; d < width; ++d) {
-            const T q = query[d] * input.scale;
-            const T g = d_out[d];
-            T* d_key = s.d_keys + d * n_padded + block;
-            T* d_value = s.d_values + d * n_padded + block;
-#pragma omp simd
-            for (int64_t t = 0; t < lanes<T>; ++t) {
-                d_key[t] += q * ds[t];
-                d_value[t] += g * p[t];
-            }
-        }
+    for (int64_t t = 0; t < n_padded; ++t) {
+        ds[t] = p[t] * (ds[t] - dot);
+        d_bias[t] += ds[t];
     }
 }
 
-template <typename T, int64_t D>
-void attention_backward_of(
-    const AttentionInput<T>& input, const T* d_mixed, int64_t first, int64_t last, T* d_qkv,
-    T* d_log_weights
-) {
-    const int64_t width = input.n_heads * input.d_head;
-    const int64_t stride = 3 * width;
-    BackwardScratch<T> s(input);
-    for (int64_t i = first; i < last; ++i) {
-        const int64_t n = 1 + input.starts[i + 1] - input.starts[i];
-        const int64_t n_padded = padded<T>(n);
-        fill_bias(input, i, n, n_padded, s.bias);
-        std::fill_n(s.d_bias, n_padded, T(0));
-        for (int64_t h = 0; h < input.n_heads; ++h) {
-            const T* query = input.qkv + h * input.d_head;
-            T* d_query = d_qkv + h * input.d_head;
-            const auto columns = [&](const T* head, T* out) {
-                transpose<T, D>(input, i, n, n_padded, head, stride, input.d_head, out);
-            };
-            columns(query + width, s.keys);
-            columns(query + 2 * width, s.values);
-            std::fill_n(s.d_keys, input.d_head * n_padded, T(0));
-            std::fill_n(s.d_values, input.d_head * n_padded, T(0));
-            for (int64_t t = 0; t < n; ++t) {
-                const int64_t row = token_row(input, i, t);
-                attend_backward<T, D>(
-                    input, n_padded, query + row * stride, d_mixed + row * width + h * input.d_head,
-                    s
-                );
-                mix<T, D>(
-                    input, i, n, s.ds, query + width, stride, input.scale, d_query + row * stride
-                );
-            }
-            for (int64_t t = 0; t < n; ++t) {
-                T* row = d_query + token_row(input, i, t) * stride;
-                for (int64_t d = 0; d < input.d_head; ++d) {
-                    row[width + d] = s.d_keys[d * n_padded + t];
-                    row[2 * width + d] = s.d_values[d * n_padded + t];
-                }
-            }
-        }
-        std::copy_n(s.d_bias + 1, n - 1, d_log_weights + input.starts[i]);
+template <typename T> Head<T> head_of(const AttentionInput<T>& input, int64_t i, T* bias) {
+    const auto padded = [](int64_t n) {
+        return (n + columns_per_panel - 1) / columns_per_panel * columns_per_panel;
+    };
+    const int64_t n = 1 + input.starts[i + 1] - input.starts[i];
+    const Head<T> head{n, padded(n), input.d_head, padded(input.d_head), bias};
+    bias[0] = 0;
+    std::copy_n(input.log_weights + input.starts[i], n - 1, bias + 1);
+    std::fill(bias + n, bias + head.n_padded, no_score<T>);
+    return head;
+}
+
+/// p [n, n_padded] of queries (scaled) and keys [n, d]; room: [d, n_padded].
+template <typename T>
+void probabilities(const Head<T>& head, const T* queries, const T* keys, T* room, T* p) {
+    pack_columns(keys, head.n, head.d, room);
+    multiply_dense(queries, head.d, head.n, head.d, room, head.n_padded, p);
+    for (int64_t t = 0; t < head.n; ++t) {
+        softmax(p + t * head.n_padded, head.bias, head.n_padded);
     }
 }
+
+/// Pieces of the scratch, in the order they are asked for.
+template <typename T> struct Pieces {
+    T* next;
+    T* take(int64_t n) {
+        T* piece = next;
+        next += (n + lanes<T> - 1) / lanes<T> * lanes<T>;
+        return piece;
+    }
+};
 
 template <typename T>
 void attention(const AttentionInput<T>& input, int64_t first, int64_t last, T* mixed) {
-    switch (input.d_head) {
-    case 16:
-        return attention_of<T, 16>(input, first, last, mixed);
-    case 32:
-        return attention_of<T, 32>(input, first, last, mixed);
-    case 48:
-        return attention_of<T, 48>(input, first, last, mixed);
-    case 64:
-        return attention_of<T, 64>(input, first, last, mixed);
-    default:
-        return attention_of<T, 0>(input, first, last, mixed);
+    const int64_t width = input.n_heads * input.d_head;
+    const int64_t stride = 3 * width;
+    const int64_t most = input.most_tokens;
+    const int64_t d_most =
+        (input.d_head + columns_per_panel - 1) / columns_per_panel * columns_per_panel;
+    Pieces<T> pieces{input.scratch};
+    T* bias = pieces.take(most);
+    T* rows = pieces.take(most * input.d_head);
+    T* more_rows = pieces.take(most * input.d_head);
+    T* panels = pieces.take(most * d_most);
+    T* p = pieces.take(most * most);
+    for (int64_t i = first; i < last; ++i) {
+        const Head<T> head = head_of(input, i, bias);
+        for (int64_t h = 0; h < input.n_heads; ++h) {
+            const T* query = input.qkv + h * input.d_head;
+            gather(input, i, head.n, query, stride, input.scale, rows);
+            gather(input, i, head.n, query + width, stride, T(1), more_rows);
+            probabilities(head, rows, more_rows, panels, p);
+            gather(input, i, head.n, query + 2 * width, stride, T(1), rows);
+            pack_rows(rows, head.n, head.d, panels);
+            multiply_dense(p, head.n_padded, head.n, head.n, panels, head.d, rows);
+            scatter(input, i, head.n, rows, width, mixed + h * input.d_head);
+        }
     }
 }
 
@@ -295,17 +230,59 @@ void attention_backward(
     const AttentionInput<T>& input, const T* d_mixed, int64_t first, int64_t last, T* d_qkv,
     T* d_log_weights
 ) {
-    switch (input.d_head) {
-    case 16:
-        return attention_backward_of<T, 16>(input, d_mixed, first, last, d_qkv, d_log_weights);
-    case 32:
-        return attention_backward_of<T, 32>(input, d_mixed, first, last, d_qkv, d_log_weights);
-    case 48:
-        return attention_backward_of<T, 48>(input, d_mixed, first, last, d_qkv, d_log_weights);
-    case 64:
-        return attention_backward_of<T, 64>(input, d_mixed, first, last, d_qkv, d_log_weights);
-    default:
-        return attention_backward_of<T, 0>(input, d_mixed, first, last, d_qkv, d_log_weights);
+    const int64_t width = input.n_heads * input.d_head;
+    const int64_t stride = 3 * width;
+    const int64_t most = input.most_tokens;
+    const int64_t d_most =
+        (input.d_head + columns_per_panel - 1) / columns_per_panel * columns_per_panel;
+    Pieces<T> pieces{input.scratch};
+    T* bias = pieces.take(most);
+    T* d_bias = pieces.take(most);
+    T* queries = pieces.take(most * input.d_head);
+    T* keys = pieces.take(most * input.d_head);
+    T* rows = pieces.take(most * input.d_head);
+    T* panels = pieces.take(most * d_most);
+    T* p = pieces.take(most * most);
+    T* ds = pieces.take(most * most);
+    T* turned = pieces.take(most * most);
+    for (int64_t i = first; i < last; ++i) {
+        const Head<T> head = head_of(input, i, bias);
+        std::fill_n(d_bias, head.n_padded, T(0));
+        for (int64_t h = 0; h < input.n_heads; ++h) {
+            const T* query = input.qkv + h * input.d_head;
+            T* d_query = d_qkv + h * input.d_head;
+            gather(input, i, head.n, query, stride, input.scale, queries);
+            gather(input, i, head.n, query + width, stride, T(1), keys);
+            probabilities(head, queries, keys, panels, p);
+
+            // values: d_p = d_out @ vᵀ
+            gather(input, i, head.n, query + 2 * width, stride, T(1), rows);
+            pack_columns(rows, head.n, head.d, panels);
+            gather(input, i, head.n, d_mixed + h * input.d_head, width, T(1), rows);
+            multiply_dense(rows, head.d, head.n, head.d, panels, head.n_padded, ds);
+            for (int64_t t = 0; t < head.n; ++t) {
+                const int64_t row = t * head.n_padded;
+                softmax_backward(p + row, head.n_padded, ds + row, d_bias);
+            }
+            // d_v = pᵀ @ d_out
+            pack_rows(rows, head.n, head.d, panels);
+            transpose(head, p, turned);
+            multiply_dense(turned, head.n_padded, head.n, head.n, panels, head.d, rows);
+            scatter(input, i, head.n, rows, stride, d_query + 2 * width);
+            // d_k = d_sᵀ @ q, the scale being in q
+            pack_rows(queries, head.n, head.d, panels);
+            transpose(head, ds, turned);
+            multiply_dense(turned, head.n_padded, head.n, head.n, panels, head.d, rows);
+            scatter(input, i, head.n, rows, stride, d_query + width);
+            // d_q = scale d_s @ k
+            for (int64_t k = 0; k < head.n * head.d; ++k) {
+                keys[k] *= input.scale;
+            }
+            pack_rows(keys, head.n, head.d, panels);
+            multiply_dense(ds, head.n_padded, head.n, head.n, panels, head.d, rows);
+            scatter(input, i, head.n, rows, stride, d_query);
+        }
+        std::copy_n(d_bias + 1, head.n - 1, d_log_weights + input.starts[i]);
     }
 }
 

@@ -42,7 +42,7 @@ AttentionInput<T> input_of(
     for (int64_t i = 0; i < input.n_centers; ++i) {
         most = std::max(most, 1 + input.starts[i + 1] - input.starts[i]);
     }
-    input.most_tokens = (most + lanes<T> - 1) / lanes<T> * lanes<T>;
+    input.most_tokens = (most + columns_per_panel - 1) / columns_per_panel * columns_per_panel;
     return input;
 }
 
@@ -51,7 +51,7 @@ template <typename T, typename Function>
 void for_centers(const AttentionInput<T>& shared, const Tensor& like, const Function& function) {
     at::parallel_for(0, shared.n_centers, centers_per_task, [&](int64_t first, int64_t last) {
         Tensor scratch =
-            torch::empty({(4 * shared.d_head + 4) * shared.most_tokens}, like.options());
+            torch::empty({attention_scratch(shared.most_tokens, shared.d_head)}, like.options());
         AttentionInput<T> input = shared;
         input.scratch = out<T>(scratch);
         function(input, first, last);

@@ -62,22 +62,23 @@ struct Compress : torch::autograd::Function<Compress> {
         Tensor tokens = torch::empty({n_rows, w_out.size(0)}, geometry.options());
         AT_DISPATCH_FLOATING_TYPES(geometry.scalar_type(), "petmad::compress", [&] {
             const auto& kernel = kernels<scalar_t>();
+            const Factor<scalar_t> of_message(w_message, Direction::forward);
+            const Factor<scalar_t> last(w_out, Direction::forward, b_out);
+            const int64_t width = messages.size(1);
             for_blocks(n_rows, [&](int64_t first, int64_t n) {
-                Tensor u = inner.narrow(0, first, n);
-                if (messages.size(1) > 0) {
-                    multiply(u, messages.narrow(0, first, n), w_message.t());
+                scalar_t* u = out<scalar_t>(inner) + first * h;
+                if (width > 0) {
+                    of_message(in<scalar_t>(messages) + first * width, n, u);
                 } else {
-                    u.zero_();
+                    std::fill_n(u, n * h, scalar_t(0));
                 }
                 kernel.add_geometry(
                     in<scalar_t>(geometry) + 4 * first, in<scalar_t>(w_geometry),
-                    in<scalar_t>(table), in<int64_t>(species) + first, n, h, out<scalar_t>(u)
+                    in<scalar_t>(table), in<int64_t>(species) + first, n, h, u
                 );
-                Tensor activated = torch::empty({n, h}, geometry.options());
-                kernel.silu(in<scalar_t>(u), n * h, out<scalar_t>(activated));
-                Tensor block = tokens.narrow(0, first, n);
-                multiply(block, activated, w_out.t());
-                kernel.add_bias(in<scalar_t>(b_out), n, w_out.size(0), out<scalar_t>(block));
+                Scratch<scalar_t> activated(n, h, geometry);
+                kernel.silu(u, n * h, activated);
+                last(activated, n, out<scalar_t>(tokens) + first * w_out.size(0));
             });
         });
         context->save_for_backward({inner, w_geometry, w_message, w_out});
@@ -96,17 +97,20 @@ struct Compress : torch::autograd::Function<Compress> {
             {inner.size(0), context->saved_data["message_width"].toInt()}, inner.options()
         );
         AT_DISPATCH_FLOATING_TYPES(inner.scalar_type(), "petmad::compress backward", [&] {
+            const Factor<scalar_t> last(w_out, Direction::backward);
+            const Factor<scalar_t> of_geometry(w_geometry, Direction::forward);
+            const Factor<scalar_t> of_message(w_message, Direction::backward);
+            const int64_t width = d_messages.size(1);
             for_blocks(inner.size(0), [&](int64_t first, int64_t n) {
-                Tensor d_activated = torch::empty({n, h}, inner.options());
-                multiply(d_activated, dy.narrow(0, first, n), w_out);
-                Tensor du = torch::empty({n, h}, inner.options());
+                Scratch<scalar_t> d_activated(n, h, inner);
+                last(in<scalar_t>(dy) + first * w_out.size(0), n, d_activated);
+                Scratch<scalar_t> du(n, h, inner);
                 kernels<scalar_t>().silu_backward(
-                    in<scalar_t>(inner) + first * h, in<scalar_t>(d_activated), n * h,
-                    out<scalar_t>(du)
+                    in<scalar_t>(inner) + first * h, d_activated, n * h, du
                 );
-                multiply(d_geometry.narrow(0, first, n), du, w_geometry.t());
-                if (d_messages.size(1) > 0) {
-                    multiply(d_messages.narrow(0, first, n), du, w_message);
+                of_geometry(du, n, out<scalar_t>(d_geometry) + 4 * first);
+                if (width > 0) {
+                    of_message(du, n, out<scalar_t>(d_messages) + first * width);
                 }
             });
         });

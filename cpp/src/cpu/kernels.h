@@ -8,8 +8,22 @@
 
 namespace petmad::cpu {
 
-/// Tokens of a center are padded to whole vectors of 64 bytes.
+/// Numbers in the widest vector, of 64 bytes.
 template <typename T> constexpr int64_t lanes = 64 / static_cast<int64_t>(sizeof(T));
+
+/// Packed matrices: columns in panels of this many, each panel [k, columns_per_panel].
+constexpr int64_t columns_per_panel = 32;
+
+/// c[n, m] = (add ? c : bias or 0) + a[n, k] @ b, b packed in panels.
+template <typename T> struct Product {
+    const T* panels = nullptr;
+    const T* bias = nullptr; ///< [m], or none
+    int64_t k = 0;
+    int64_t m = 0;
+    int64_t a_stride = 0; ///< from row to row
+    int64_t c_stride = 0;
+    bool add = false; ///< to c; then without bias
+};
 
 /// Attention among the tokens of each center: row i of a center, then its edges' rows
 /// n_centers + starts[i] to n_centers + starts[i + 1].
@@ -21,9 +35,16 @@ template <typename T> struct AttentionInput {
     int64_t n_heads = 0;
     int64_t d_head = 0;
     T scale = 1;
-    int64_t most_tokens = 0; ///< of any center, padded to a multiple of lanes<T>
-    T* scratch = nullptr;    ///< 64-byte aligned, (4 d_head + 4) * most_tokens values
+    int64_t most_tokens = 0; ///< of any center, padded to whole panels
+    T* scratch = nullptr;    ///< 64-byte aligned, attention_scratch() values
 };
+
+/// Values of scratch that attention and its backward pass need.
+inline int64_t attention_scratch(int64_t most_tokens, int64_t d_head) {
+    const int64_t d_padded =
+        (d_head + columns_per_panel - 1) / columns_per_panel * columns_per_panel;
+    return most_tokens * (2 + 3 * d_head + d_padded + 3 * most_tokens);
+}
 
 template <typename T> struct Kernels {
     /// y = x / sqrt(mean(x²) + epsilon) * gain; keeps 1 / sqrt(...) per row.
@@ -46,13 +67,15 @@ template <typename T> struct Kernels {
     /// y[n, w] = value * sigmoid(gate) from u[n, 2w] = [value, gate].
     void (*swiglu)(const T* u, int64_t n, int64_t w, T* y);
     void (*swiglu_backward)(const T* u, const T* dy, int64_t n, int64_t w, T* du);
-    /// x[n, w] += bias
-    void (*add_bias)(const T* bias, int64_t n, int64_t w, T* x);
+    /// y[n] += x
+    void (*add)(const T* x, int64_t n, T* y);
     /// x[n, w] += geometry[n, 4] @ weights[4, w] + table[species]
     void (*add_geometry)(
         const T* geometry, const T* weights, const T* table, const int64_t* species, int64_t n,
         int64_t w, T* x
     );
+    /// See Product; rows of c do not overlap those of a.
+    void (*multiply)(const Product<T>& product, const T* a, int64_t n, T* c);
     /// mixed[rows, n_heads * d_head] of the centers first to last - 1.
     void (*attention)(const AttentionInput<T>& input, int64_t first, int64_t last, T* mixed);
     /// Adjoints of qkv (written) and of log_weights (written) from that of mixed.

@@ -40,86 +40,87 @@ struct Kept {
     Tensor output;     ///< [n, d_out] before the last activation, if there is one
 };
 
+/// The layers as products and a norm.
+template <typename T> struct Steps {
+    Norm<T> norm;
+    Factor<T> first, second;
+
+    Steps(const Layers& layers, int64_t width, Direction direction)
+        : norm(layers.norm, layers.gain, layers.bias, layers.epsilon, width),
+          first(layers.w_in, direction, direction == Direction::forward ? layers.b_in : Tensor()),
+          second(
+              layers.w_out, direction, direction == Direction::forward ? layers.b_out : Tensor()
+          ) {}
+};
+
 template <typename T>
 void forward_block(
-    const Layers& layers, const Tensor& x, int64_t first, int64_t n, Kept& kept, Tensor& y
+    const Layers& layers, const Steps<T>& steps, const Tensor& x_, int64_t start, int64_t n,
+    Kept& kept, Tensor& y_
 ) {
-    const int64_t d = x.size(1);
+    const int64_t d = x_.size(1);
     const int64_t h = layers.inner();
-    const Norm<T> norm(layers.norm, layers.gain, layers.bias, layers.epsilon, d);
-    const Tensor block = x.narrow(0, first, n);
-    Tensor normed = block;
-    if (layers.norm != NormKind::none) {
-        normed = torch::empty({n, d}, x.options());
-        norm.forward(
-            in<T>(block), n, out<T>(normed),
-            out<T>(kept.statistics) + first * statistics_width(layers.norm)
-        );
-    }
-    Tensor u = kept.inner.narrow(0, first, n);
-    multiply(u, normed, layers.w_in.t());
-    kernels<T>().add_bias(in<T>(layers.b_in), n, u.size(1), out<T>(u));
-    Tensor activated = torch::empty({n, h}, x.options());
+    const int64_t width = y_.size(1);
+    const T* x = in<T>(x_) + start * d;
+    T* u = out<T>(kept.inner) + start * kept.inner.size(1);
+    T* y = out<T>(y_) + start * width;
+    Scratch<T> room(n, std::max(d, h), x_);
+    T* statistics = out<T>(kept.statistics) + start * statistics_width(layers.norm);
+    steps.first(steps.norm.of(x, n, room, statistics), n, u);
     if (layers.gated) {
-        kernels<T>().swiglu(in<T>(u), n, h, out<T>(activated));
+        kernels<T>().swiglu(u, n, h, room);
     } else {
-        kernels<T>().silu(in<T>(u), n * h, out<T>(activated));
+        kernels<T>().silu(u, n * h, room);
     }
-    Tensor result = y.narrow(0, first, n);
-    Tensor product = layers.activate_output ? kept.output.narrow(0, first, n) : result;
-    multiply(product, activated, layers.w_out.t());
-    const int64_t width = y.size(1);
-    kernels<T>().add_bias(in<T>(layers.b_out), n, width, out<T>(product));
     if (layers.activate_output) {
-        kernels<T>().silu(in<T>(product), n * width, out<T>(result));
+        T* before = out<T>(kept.output) + start * width;
+        steps.second(room, n, before);
+        kernels<T>().silu(before, n * width, y);
+    } else {
+        steps.second(room, n, y);
     }
     if (layers.residual) {
-        result.add_(block);
+        kernels<T>().add(x, n * width, y);
     }
 }
 
 template <typename T>
 void backward_block(
-    const Layers& layers, const Tensor& x, const Kept& kept, const Tensor& dy, int64_t first,
-    int64_t n, Tensor& dx
+    const Layers& layers, const Steps<T>& steps, const Tensor& x_, const Kept& kept,
+    const Tensor& dy_, int64_t start, int64_t n, Tensor& dx_
 ) {
-    const int64_t d = x.size(1);
+    const int64_t d = x_.size(1);
     const int64_t h = layers.inner();
-    Tensor d_product = dy.narrow(0, first, n);
+    const int64_t width = dy_.size(1);
+    const T* dy = in<T>(dy_) + start * width;
+    T* dx = out<T>(dx_) + start * d;
+    Scratch<T> d_activated(n, std::max(h, d), x_);
+    Scratch<T> du(n, std::max(kept.inner.size(1), width), x_);
     if (layers.activate_output) {
-        const Tensor before = kept.output.narrow(0, first, n);
-        Tensor through = torch::empty_like(before);
-        kernels<T>().silu_backward(
-            in<T>(before), in<T>(d_product), before.numel(), out<T>(through)
-        );
-        d_product = through;
-    }
-    Tensor d_activated = torch::empty({n, h}, x.options());
-    multiply(d_activated, d_product, layers.w_out);
-    const Tensor u = kept.inner.narrow(0, first, n);
-    Tensor du = torch::empty_like(u);
-    if (layers.gated) {
-        kernels<T>().swiglu_backward(in<T>(u), in<T>(d_activated), n, h, out<T>(du));
+        kernels<T>().silu_backward(in<T>(kept.output) + start * width, dy, n * width, du);
+        steps.second(du, n, d_activated);
     } else {
-        kernels<T>().silu_backward(in<T>(u), in<T>(d_activated), n * h, out<T>(du));
+        steps.second(dy, n, d_activated);
     }
-    Tensor result = dx.narrow(0, first, n);
-    if (layers.norm == NormKind::none && !layers.residual) {
-        multiply(result, du, layers.w_in);
+    const T* u = in<T>(kept.inner) + start * kept.inner.size(1);
+    if (layers.gated) {
+        kernels<T>().swiglu_backward(u, d_activated, n, h, du);
+    } else {
+        kernels<T>().silu_backward(u, d_activated, n * h, du);
+    }
+    if (layers.residual) {
+        std::copy_n(dy, n * d, dx);
+    } else {
+        std::fill_n(dx, n * d, T(0));
+    }
+    if (layers.norm == NormKind::none) {
+        steps.first.add(du, n, dx);
         return;
     }
-    Tensor d_normed = torch::empty({n, d}, x.options());
-    multiply(d_normed, du, layers.w_in);
-    if (layers.residual) {
-        result.copy_(dy.narrow(0, first, n));
-    } else {
-        result.zero_();
-    }
-    const Norm<T> norm(layers.norm, layers.gain, layers.bias, layers.epsilon, d);
-    norm.backward(
-        in<T>(x) + first * d, in<T>(kept.statistics) + first * statistics_width(layers.norm),
-        in<T>(d_normed), n, out<T>(result)
-    );
+    T* d_normed = d_activated;
+    steps.first(du, n, d_normed);
+    const T* statistics = in<T>(kept.statistics) + start * statistics_width(layers.norm);
+    steps.norm.backward(in<T>(x_) + start * d, statistics, d_normed, n, dx);
 }
 
 Tensor forward_rows(const Layers& layers, const Tensor& x, Kept& kept) {
@@ -130,8 +131,9 @@ Tensor forward_rows(const Layers& layers, const Tensor& x, Kept& kept) {
     Tensor y = torch::empty({n, layers.w_out.size(0)}, x.options());
     kept.output = layers.activate_output ? torch::empty_like(y) : torch::empty({0}, x.options());
     AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "petmad::mlp", [&] {
+        const Steps<scalar_t> steps(layers, x.size(1), Direction::forward);
         for_blocks(n, [&](int64_t first, int64_t size) {
-            forward_block<scalar_t>(layers, x, first, size, kept, y);
+            forward_block(layers, steps, x, first, size, kept, y);
         });
     });
     return y;
@@ -140,8 +142,9 @@ Tensor forward_rows(const Layers& layers, const Tensor& x, Kept& kept) {
 Tensor backward_rows(const Layers& layers, const Tensor& x, const Kept& kept, const Tensor& dy) {
     Tensor dx = torch::empty_like(x);
     AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "petmad::mlp backward", [&] {
+        const Steps<scalar_t> steps(layers, x.size(1), Direction::backward);
         for_blocks(x.size(0), [&](int64_t first, int64_t size) {
-            backward_block<scalar_t>(layers, x, kept, dy, first, size, dx);
+            backward_block(layers, steps, x, kept, dy, first, size, dx);
         });
     });
     return dx;
@@ -206,15 +209,14 @@ struct NormLinear : torch::autograd::Function<NormLinear> {
         Tensor y = torch::empty({x.size(0), w.size(0)}, x.options());
         AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "petmad::norm_linear", [&] {
             const Norm<scalar_t> norm(kind, gain, bias, epsilon, d);
+            const Factor<scalar_t> factor(w, Direction::forward, b);
             for_blocks(x.size(0), [&](int64_t first, int64_t n) {
-                Tensor normed = torch::empty({n, d}, x.options());
-                norm.forward(
-                    in<scalar_t>(x) + first * d, n, out<scalar_t>(normed),
+                Scratch<scalar_t> room(n, d, x);
+                const scalar_t* normed = norm.of(
+                    in<scalar_t>(x) + first * d, n, room,
                     out<scalar_t>(statistics) + first * statistics_width(kind)
                 );
-                Tensor block = y.narrow(0, first, n);
-                multiply(block, normed, w.t());
-                kernels<scalar_t>().add_bias(in<scalar_t>(b), n, w.size(0), out<scalar_t>(block));
+                factor(normed, n, out<scalar_t>(y) + first * w.size(0));
             });
         });
         context->save_for_backward({x, statistics, gain, bias, w});
@@ -234,14 +236,19 @@ struct NormLinear : torch::autograd::Function<NormLinear> {
         Tensor dx = torch::empty_like(x);
         AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "petmad::norm_linear backward", [&] {
             const Norm<scalar_t> norm(kind, s[2], s[3], epsilon, d);
+            const Factor<scalar_t> factor(w, Direction::backward);
             for_blocks(x.size(0), [&](int64_t first, int64_t n) {
-                Tensor d_normed = torch::empty({n, d}, x.options());
-                multiply(d_normed, dy.narrow(0, first, n), w);
-                Tensor block = dx.narrow(0, first, n).zero_();
+                const scalar_t* dy_rows = in<scalar_t>(dy) + first * w.size(0);
+                scalar_t* dx_rows = out<scalar_t>(dx) + first * d;
+                if (kind == NormKind::none) {
+                    return factor(dy_rows, n, dx_rows);
+                }
+                Scratch<scalar_t> d_normed(n, d, x);
+                factor(dy_rows, n, d_normed);
+                std::fill_n(dx_rows, n * d, scalar_t(0));
                 norm.backward(
                     in<scalar_t>(x) + first * d,
-                    in<scalar_t>(statistics) + first * statistics_width(kind),
-                    in<scalar_t>(d_normed), n, out<scalar_t>(block)
+                    in<scalar_t>(statistics) + first * statistics_width(kind), d_normed, n, dx_rows
                 );
             });
         });

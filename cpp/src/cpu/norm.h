@@ -49,6 +49,15 @@ template <typename T> struct Norm {
         }
     }
 
+    /// Rows of x, normalised, or x itself where there is no norm; `room` holds n rows.
+    const T* of(const T* x, int64_t n, T* room, T* statistics) const {
+        if (kind == NormKind::none) {
+            return x;
+        }
+        forward(x, n, room, statistics);
+        return room;
+    }
+
     /// dx += adjoint
     void backward(const T* x, const T* statistics, const T* dy, int64_t n, T* dx) const {
         if (kind == NormKind::rms) {

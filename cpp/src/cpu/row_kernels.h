@@ -132,12 +132,10 @@ template <typename T> void swiglu_backward(const T* u, const T* dy, int64_t n, i
     }
 }
 
-template <typename T> void add_bias(const T* bias, int64_t n, int64_t w, T* x) {
-    for (int64_t row = 0; row < n; ++row, x += w) {
+template <typename T> void add(const T* x, int64_t n, T* y) {
 #pragma omp simd
-        for (int64_t k = 0; k < w; ++k) {
-            x[k] += bias[k];
-        }
+    for (int64_t k = 0; k < n; ++k) {
+        y[k] += x[k];
     }
 }
 

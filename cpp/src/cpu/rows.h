@@ -16,26 +16,40 @@ namespace petmad::cpu {
 
 using torch::Tensor;
 
-/// Rows worked on at a time, at most: their activations stay in cache.
-constexpr int64_t most_rows_per_block = 512;
+/// Rows worked on at a time: their activations stay in the second-level cache. A multiple of the
+/// rows that every product kernel holds in registers.
+constexpr int64_t rows_per_block = 96;
 
 template <typename T> const T* in(const Tensor& tensor) { return tensor.const_data_ptr<T>(); }
 template <typename T> T* out(Tensor& tensor) { return tensor.mutable_data_ptr<T>(); }
 
-/// Calls function(first, n) for blocks of rows, as many for every thread.
+/// Room for rows between two steps of a block; freed with it.
+template <typename T> class Scratch {
+public:
+    Scratch(int64_t n, int64_t width, const Tensor& like)
+        : tensor_(torch::empty({n, width}, like.options())) {}
+    T* data() { return out<T>(tensor_); }
+    operator T*() { return data(); }
+
+private:
+    Tensor tensor_;
+};
+
+/// Calls function(first, n) for blocks of rows, on all threads; few rows make smaller blocks, so
+/// that every thread has one.
 template <typename Function> void for_blocks(int64_t n_rows, const Function& function) {
+    constexpr int64_t step = 12; // whole tiles
     const int64_t n_threads = at::get_num_threads();
-    const int64_t needed = (n_rows + most_rows_per_block - 1) / most_rows_per_block;
-    const int64_t n_blocks = (needed + n_threads - 1) / n_threads * n_threads;
-    const int64_t size = n_blocks > 0 ? (n_rows + n_blocks - 1) / n_blocks : 0;
-    at::parallel_for(0, n_blocks, 1, [&](int64_t first_block, int64_t last_block) {
-        for (int64_t block = first_block; block < last_block; ++block) {
-            const int64_t first = block * size;
-            if (first < n_rows) {
+    const int64_t share = ((n_rows + n_threads - 1) / n_threads + step - 1) / step * step;
+    const int64_t size = std::clamp(share, step, rows_per_block);
+    at::parallel_for(
+        0, (n_rows + size - 1) / size, 1, [&](int64_t first_block, int64_t last_block) {
+            for (int64_t block = first_block; block < last_block; ++block) {
+                const int64_t first = block * size;
                 function(first, std::min(size, n_rows - first));
             }
         }
-    });
+    );
 }
 
 /// Refuses what the hand-written backward passes do not have: gradients of weights, and second

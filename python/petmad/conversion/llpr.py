@@ -5,11 +5,10 @@ from typing import Any, NamedTuple
 import torch
 
 from petmad.model import Potential
-from petmad.model.uncertainty import Uncertainty
+from petmad.model.uncertainty import Uncertainty, factorize
 
 
 NEWEST = 4
-LARGEST_REGULARIZER = 1e16
 
 
 class Wrapper(NamedTuple):
@@ -75,27 +74,6 @@ def cholesky(wrapper: Wrapper, target: str) -> torch.Tensor:
         return wrapper.state[f"cholesky_{name}"].to(torch.float64)
     covariance = wrapper.state[f"covariance_{name}"]
     return factorize(covariance).to(covariance.dtype).to(torch.float64)
-
-
-def factorize(covariance: torch.Tensor) -> torch.Tensor:
-    """L Lᵀ = ½(C + Cᵀ) + λ with the smallest λ of 1e-20, 1e-19, ... that works.
-
-    Raises:
-        ValueError: none does.
-    """
-    matrix = covariance.to(torch.float64)
-    matrix = 0.5 * (matrix + matrix.T)
-    eye = torch.eye(len(matrix), dtype=torch.float64)
-    regularizer = 1e-20
-    while regularizer < LARGEST_REGULARIZER:
-        factor, failed = torch.linalg.cholesky_ex(matrix + regularizer * eye)
-        if not failed:
-            return factor
-        regularizer *= 10.0
-    raise ValueError(
-        "the covariance of the uncertainty (LLPR) has no Cholesky factor; the file is "
-        "damaged, download it again"
-    )
 
 
 def fill_uncertainties(

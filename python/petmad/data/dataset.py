@@ -32,6 +32,7 @@ class Sample(NamedTuple):
         charge: int64, 0-d.
         spin_multiplicity: int64, 0-d.
         tensors: [1 or n_atoms, n_components] float64 by target, NaN where unknown.
+        level: int64, 0-d, level of theory of the energy and its gradients.
     """
 
     edge_vectors: torch.Tensor
@@ -45,6 +46,7 @@ class Sample(NamedTuple):
     charge: torch.Tensor
     spin_multiplicity: torch.Tensor
     tensors: dict[str, torch.Tensor]
+    level: torch.Tensor
 
 
 class Batch(NamedTuple):
@@ -58,6 +60,7 @@ class Batch(NamedTuple):
         strain_gradients: [n_structures, 3, 3] float64 eV, NaN where unknown.
         tensors: [n_structures or n_atoms_total, n_components] float64 by target, NaN
             where unknown.
+        levels: [n_structures] int64, level of theory of energies and gradients.
     """
 
     graph: EdgeGraph
@@ -66,6 +69,7 @@ class Batch(NamedTuple):
     forces: torch.Tensor
     strain_gradients: torch.Tensor
     tensors: dict[str, torch.Tensor]
+    levels: torch.Tensor
 
 
 def make_sample(
@@ -98,6 +102,7 @@ def make_sample(
         tensors={
             name: torch.from_numpy(value) for name, value in structure.tensors.items()
         },
+        level=torch.tensor(structure.level),
     )
 
 
@@ -151,6 +156,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
             name: torch.cat([sample.tensors[name] for sample in samples])
             for name in samples[0].tensors
         },
+        levels=torch.stack([sample.level for sample in samples]),
     )
 
 

@@ -1,24 +1,22 @@
-"""Structures with their labels, read from extended XYZ and checked once, at reading.
-
-ASE reads compressed multi-frame files in quadratic time, so ``.xz`` files are unpacked
-in memory first.
-"""
+"""Structures with their labels, in eV and Å, checked once, at reading."""
 
 import dataclasses
-import hashlib
-import io
-import lzma
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import ase
-import ase.io
 import numpy as np
 from ase.data import chemical_symbols
 from ase.stress import voigt_6_to_full_3x3_stress
 
+from .files import read_frames
 from .tensors import TensorLabel, check_origin, read_tensor
+from .units import unit_factor
+
+
+SINGULAR = 1e-6
+"""Volume of the box of unit lattice vectors below which a cell counts as singular."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +35,9 @@ class Structure:
         spin_multiplicity: 2S + 1.
         source: where it came from, for messages: ``file, frame k``.
         tensors: components of tensor targets, [1 or n_atoms, n_components], by name.
+        level: level of theory of energy, forces and stress, an index into the model's
+            energies.
+        group: structures of one group stay together when a set is split.
     """
 
     positions: np.ndarray
@@ -50,6 +51,18 @@ class Structure:
     spin_multiplicity: int
     source: str
     tensors: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    level: int = 0
+    group: str = ""
+
+    @property
+    def file(self) -> str:
+        """The file it came from."""
+        return self.source.rpartition(", frame ")[0]
+
+    @property
+    def volume(self) -> float:
+        """Of the cell [Å³]; 0 where it is not periodic in three directions."""
+        return abs(float(np.linalg.det(self.cell)))
 
     def labels(self) -> tuple[float, np.ndarray, np.ndarray]:
         """Energy [eV], forces [n_atoms, 3] eV/Å, ∂E/∂strain [3, 3] eV; or NaN."""
@@ -57,63 +70,57 @@ class Structure:
         if forces is None:
             forces = np.full_like(self.positions, np.nan)
         strain_gradients = np.full((3, 3), np.nan)
-        if self.stress is not None:
-            strain_gradients = self.stress * abs(np.linalg.det(self.cell))
+        if self.stress is not None and self.volume > 0:
+            strain_gradients = self.stress * self.volume
         return self.energy, forces, strain_gradients
 
 
 @dataclasses.dataclass(frozen=True)
 class LabelKeys:
-    """Names of the labels in a file: calculator results, or in info or arrays.
+    """Names and units of labels in a file: calculator results, or in info or arrays.
 
-    Without a name for the energy, neither energies nor their gradients are read.
+    Without a name for the energy, neither energies nor their gradients are read. A
+    virial, of LAMMPS's sign, stands for a stress where it has a name: -virial / volume.
+
+    Raises:
+        ValueError: a unit is unknown, or not of its label's dimension.
     """
 
     energy: str | None = "energy"
     forces: str = "forces"
     stress: str = "stress"
     tensors: tuple[TensorLabel, ...] = ()
+    virial: str | None = None
+    group: str | None = None
+    energy_unit: str = "eV"
+    forces_unit: str = "eV/Å"
+    stress_unit: str = "eV/Å^3"
+    virial_unit: str = "eV"
+    level: int = 0
 
+    def __post_init__(self) -> None:
+        for kind in ("energy", "forces", "stress", "virial"):
+            self.factor(kind)
 
-def read_frames(path: str | Path) -> list[ase.Atoms]:
-    """All frames of an extended XYZ file, plain or ``.xz``.
-
-    Raises:
-        ValueError: the file is missing, is not extended XYZ, or has no frames.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"no such data file: {path} (looked in {Path.cwd()})")
-    try:
-        if path.suffix == ".xz":
-            with lzma.open(path, "rt") as file:
-                text = io.StringIO(file.read())
-            frames = ase.io.read(text, ":", format="extxyz")
-        else:
-            frames = ase.io.read(path, ":", format="extxyz")
-    except Exception as error:
-        raise ValueError(
-            f"{path} cannot be read as extended XYZ ({type(error).__name__}: {error}); "
-            "convert it with `ase convert`"
-        ) from error
-    if not frames:
-        raise ValueError(
-            f"{path} holds no structures; give a file with at least one frame"
-        )
-    return frames
+    def factor(self, kind: str) -> float:
+        """Of a label's unit, into eV and Å."""
+        return unit_factor(getattr(self, f"{kind}_unit"), kind)
 
 
 def read_structures(
     path: str | Path,
     keys: LabelKeys | None = None,
     needs_forces: bool = True,
+    skips_unlabelled: bool = False,
 ) -> list[Structure]:
     """Read and check the labelled structures of a file.
 
     Args:
-        path: extended XYZ file, plain or ``.xz``.
+        path: extended XYZ file, plain, ``.xz`` or ``.gz``, or an ASE database.
         keys: names of the labels.
         needs_forces: whether a frame without forces is an error.
+        skips_unlabelled: whether frames without energy are left out, rather than an
+            error, as long as one has it.
 
     Raises:
         ValueError: a label is missing, misshapen or not finite; names file and frame.
@@ -128,9 +135,13 @@ def read_structures(
                 f"the first has {known}; name the right one with "
                 f"`targets.{label.spec.name}.key`"
             )
+    is_wanted = [not skips_unlabelled or keys.energy in _labels(a) for a in frames]
+    if not any(is_wanted):
+        raise ValueError(_missing(str(path), "energy", keys.energy, _labels(frames[0])))
     return [
         to_structure(atoms, f"{path}, frame {i}", keys, needs_forces)
         for i, atoms in enumerate(frames)
+        if is_wanted[i]
     ]
 
 
@@ -154,8 +165,16 @@ def to_structure(
             "train on energies alone with `training.loss.forces.weight: 0`"
         )
     forces = labels.get(keys.forces) if has_energy else None
-    stress = labels.get(keys.stress) if has_energy else None
-    energy = np.asarray(labels[keys.energy]) if has_energy else np.array(np.nan)
+    energy = np.array(np.nan)
+    if has_energy:
+        energy = _numbers(labels[keys.energy], "energy", source) * keys.factor("energy")
+    if energy.size != 1:
+        raise ValueError(
+            f"energy of {source} must be one number, got shape {list(energy.shape)}; "
+            "is it per atom? name the total with `data.energy_key`"
+        )
+    if forces is not None:
+        forces = _numbers(forces, "forces", source) * keys.factor("forces")
     info = atoms.info
     structure = Structure(
         positions=np.asarray(atoms.positions, dtype=np.float64),
@@ -163,8 +182,8 @@ def to_structure(
         pbc=np.asarray(atoms.pbc, dtype=bool),
         atomic_numbers=np.asarray(atoms.numbers, dtype=np.int64),
         energy=float(energy.reshape(())),
-        forces=None if forces is None else np.asarray(forces, dtype=np.float64),
-        stress=None if stress is None else _full_stress(stress, source),
+        forces=forces,
+        stress=_stress(labels, atoms, keys, source) if has_energy else None,
         charge=int(info.get("charge", 0)),
         spin_multiplicity=int(info.get("spin_multiplicity", info.get("spin", 1))),
         source=source,
@@ -172,6 +191,8 @@ def to_structure(
             label.spec.name: read_tensor(labels, label, len(atoms), source)
             for label in keys.tensors
         },
+        level=keys.level,
+        group=_group(labels, keys.group, source),
     )
     _check(structure, has_energy)
     for label in keys.tensors:
@@ -193,15 +214,51 @@ def _missing(source: str, what: str, key: str, labels: dict[str, Any]) -> str:
     )
 
 
-def _full_stress(stress: Any, source: str) -> np.ndarray:
-    stress = np.asarray(stress, dtype=np.float64)
-    if stress.size == 6:
-        return voigt_6_to_full_3x3_stress(stress.reshape(6))
-    if stress.size == 9:
-        return stress.reshape(3, 3)
+def _numbers(value: Any, what: str, source: str) -> np.ndarray:
+    try:
+        return np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"{what} of {source} must be numbers, got {value!r}; repair the frame, or "
+            f"name the right label with `data.{what}_key`"
+        ) from None
+
+
+def _stress(
+    labels: dict[str, Any], atoms: ase.Atoms, keys: LabelKeys, source: str
+) -> np.ndarray | None:
+    """[3, 3] eV/Å³, positive in tension, from the stress or the virial of a frame."""
+    if keys.stress in labels:
+        stress = _square(_numbers(labels[keys.stress], "stress", source), source)
+        return keys.factor("stress") * stress
+    if keys.virial not in labels or not atoms.pbc.all():
+        return None
+    virial = _square(_numbers(labels[keys.virial], "virial", source), source, "virial")
+    volume = abs(float(np.linalg.det(atoms.cell)))
+    return virial * (-keys.factor("virial") / volume) if volume > 0 else None
+
+
+def _square(found: np.ndarray, source: str, what: str = "stress") -> np.ndarray:
+    if found.size == 6:
+        return voigt_6_to_full_3x3_stress(found.reshape(6))
+    if found.size == 9:
+        return found.reshape(3, 3)
     raise ValueError(
-        f"stress of {source} must have 6 (Voigt) or 9 numbers, got shape {stress.shape}"
+        f"{what} of {source} must have 6 (Voigt) or 9 numbers, got shape {found.shape}"
     )
+
+
+def _group(labels: dict[str, Any], key: str | None, source: str) -> str:
+    """What a structure stays together with; by default with itself."""
+    if key is None:
+        return source
+    if key not in labels:
+        found = sorted(set(labels) - {"numbers", "positions"})
+        raise ValueError(
+            f"{source} has no `{key}`, named by `data.group_key` (of an evaluation: "
+            f"subset key); it has {found}; label every frame, or leave the option out"
+        )
+    return str(labels[key])
 
 
 def _check(structure: Structure, has_energy: bool) -> None:
@@ -228,6 +285,14 @@ def _check(structure: Structure, has_energy: bool) -> None:
                 f"{structure.source} is periodic along a lattice vector of length 0; "
                 "give a cell or set pbc to F in that direction"
             )
+    rows = structure.cell[structure.pbc]
+    rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    if len(rows) and np.linalg.det(rows @ rows.T) < SINGULAR**2:
+        raise ValueError(
+            f"the cell of {structure.source} is singular: its periodic lattice "
+            f"vectors {structure.cell[structure.pbc].tolist()} lie in one plane or "
+            "line; repair the cell or set pbc to F"
+        )
 
 
 def species_of(structures: Iterable[Structure]) -> list[int]:
@@ -250,8 +315,3 @@ def check_species(structures: Iterable[Structure], atomic_numbers: list[int]) ->
                 f"{structure.source} has {symbols}, unknown to the model, which knows "
                 f"{', '.join(known)}; add structures with it to the training set"
             )
-
-
-def file_sha256(path: str | Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()

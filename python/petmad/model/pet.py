@@ -81,6 +81,32 @@ class Transformer(nn.Module):
         )
 
 
+class JoinedNorm(nn.LayerNorm):
+    """Norm over the rows of an edge and of its reversed one, beside each other."""
+
+    def forward(self, rows: torch.Tensor, reverse: torch.Tensor) -> torch.Tensor:
+        """Both [n_edges, d_pet]; [n_edges, 2 d_pet] out."""
+        return nn.functional.layer_norm(
+            torch.cat([rows, reverse], dim=1),
+            self.normalized_shape,
+            self.weight,
+            self.bias,
+            self.eps,
+        )
+
+
+class Combination(nn.Sequential):
+    """What an edge's message becomes once both of its directions have spoken."""
+
+    def forward(
+        self, messages: torch.Tensor, rows: torch.Tensor, joined: torch.Tensor
+    ) -> torch.Tensor:
+        """``messages + rows + mlp(joined)``, [n_edges, d_pet]."""
+        for module in self:
+            joined = module(joined)
+        return messages + rows + joined
+
+
 class GNNLayer(nn.Module):
     """Edge tokens from geometry, species and messages, then the transformer layers."""
 
@@ -141,10 +167,10 @@ class PET(nn.Module):
         )
         n_combinations = n_layers if self.feedforward else 0
         self.combination_norms = nn.ModuleList(
-            nn.LayerNorm(2 * d_pet) for _ in range(n_combinations)
+            JoinedNorm(2 * d_pet) for _ in range(n_combinations)
         )
         self.combination_mlps = nn.ModuleList(
-            nn.Sequential(
+            Combination(
                 nn.Linear(2 * d_pet, 2 * d_pet), nn.SiLU(), nn.Linear(2 * d_pet, d_pet)
             )
             for _ in range(n_combinations)
@@ -277,7 +303,7 @@ class PET(nn.Module):
             n_inner = rings.n_edges[ring - 1]
             reverse = self.halo.reverse(out, first(rings.reverse_edges, n_inner), halo)
             out, messages = first(out, n_inner), first(messages, n_inner)
-            messages = messages + out + mlp(norm(torch.cat([out, reverse], dim=1)))
+            messages = mlp(messages, out, norm(out, reverse))
         node_features.append(nodes)
         edge_features.append(messages)
 

@@ -171,7 +171,9 @@ class Potential(nn.Module):
         ):
             name = self.target_names[i]
             if self.is_needed(name, outputs):
-                prediction, last_layers[name] = readout(features, graph)
+                prediction, last_layers[name] = readout(
+                    features, graph, self.wants_last(name, outputs)
+                )
                 if self.is_stress[i]:
                     square = prediction.reshape(n_owned, 3, 3)
                     square = 0.5 * (square + square.transpose(1, 2))
@@ -219,9 +221,12 @@ class Potential(nn.Module):
 
     def is_needed(self, target: str, outputs: List[str]) -> bool:
         """Whether any of the outputs comes from the readout of this target."""
+        return target in outputs or self.wants_last(target, outputs)
+
+    def wants_last(self, target: str, outputs: List[str]) -> bool:
+        """Whether any of the outputs needs the last features of this target."""
         return (
-            target in outputs
-            or "last_layer_features/" + target in outputs
+            "last_layer_features/" + target in outputs
             or target + "_uncertainty" in outputs
             or target + "_ensemble" in outputs
         )

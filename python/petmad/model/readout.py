@@ -144,14 +144,13 @@ class Readout(nn.Module):
         )
 
     def scalars(
-        self, features: Features
+        self, features: Features, wants_last: bool = True
     ) -> Tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Summed over layers: [n_owned, n_node], and [n_kept, n_edge] times f_ij.
 
-        And the last features, [n_owned, 2·R·d_head].
+        And the last features, [n_owned, 2·R·d_head], if wanted.
         """
         n_owned = features.nodes[0].shape[0]
-        weights = features.weights[:, None]
         nodes: List[torch.Tensor] = []
         edges: List[torch.Tensor] = []
         last: List[torch.Tensor] = []
@@ -160,20 +159,25 @@ class Readout(nn.Module):
         ):
             node = node_head(features.nodes[i])
             edge = edge_head(features.edges[i])
+            weights = features.weights[:, None].to(edge.dtype)  # lower under autocast
             nodes.append(node_last(node))
             edges.append(edge_last(edge) * weights)
-            summed = torch.zeros_like(edge[:0].new_zeros([n_owned, edge.shape[1]]))
-            last.append(node)
-            last.append(summed.index_add(0, features.kept_centers, edge * weights))
+            if wants_last:
+                summed = torch.zeros_like(edge[:0].new_zeros([n_owned, edge.shape[1]]))
+                last.append(node)
+                last.append(summed.index_add(0, features.kept_centers, edge * weights))
         return (
             torch.stack(nodes).sum(dim=0),
             torch.stack(edges).sum(dim=0),
-            torch.cat(last, dim=1),
+            torch.cat(last, dim=1) if wants_last else weights.new_zeros([n_owned, 0]),
         )
 
     def forward(
-        self, features: Features, graph: EdgeGraph
+        self, features: Features, graph: EdgeGraph, wants_last: bool = True
     ) -> Tuple[torch.Tensor, torch.Tensor]:
-        """Prediction [n_owned, n_components]; last features [n_owned, 2·R·d_head]."""
-        node, edge, last = self.scalars(features)
+        """Prediction [n_owned, n_components]; last features [n_owned, 2·R·d_head].
+
+        The latter are left out ([n_owned, 0]) unless wanted.
+        """
+        node, edge, last = self.scalars(features, wants_last)
         return node.index_add(0, features.kept_centers, edge), last

@@ -123,10 +123,10 @@ class EdgeReadout(Readout):
         self.forms = nn.ModuleList(forms)
 
     def forward(
-        self, features: Features, graph: EdgeGraph
+        self, features: Features, graph: EdgeGraph, wants_last: bool = True
     ) -> Tuple[torch.Tensor, torch.Tensor]:
         """Blocks [n_owned, Σ(2λ + 1)]; last features [n_owned, 2·R·d_head]."""
-        node, edge, last = self.scalars(features)
+        node, edge, last = self.scalars(features, wants_last)
         unit = directions(graph, features)
         i_node = 0
         i_edge = 0
@@ -291,9 +291,9 @@ class BasisReadout(nn.Module):
         self.basis = basis
 
     def forward(
-        self, features: Features, graph: EdgeGraph
+        self, features: Features, graph: EdgeGraph, wants_last: bool = True
     ) -> Tuple[torch.Tensor, torch.Tensor]:
-        """Blocks [n_owned, Σ(2λ + 1)]; last features of the scalars."""
+        """Blocks [n_owned, Σ(2λ + 1)]; last features of the scalars, wanted or not."""
         scalars, last = self.scalars(features, graph)
         start = 0
         blocks: List[torch.Tensor] = []

@@ -17,6 +17,36 @@ from .config import PETConfig
 from .readout import TargetSpec
 
 
+LARGEST_REGULARIZER = 1e16
+
+
+def factorize(covariance: torch.Tensor) -> torch.Tensor:
+    """L Lᵀ = ½(C + Cᵀ) + λ with the smallest λ of 1e-20, 1e-19, ... that works.
+
+    Args:
+        covariance: [width, width].
+
+    Returns:
+        [width, width] float64, lower triangular.
+
+    Raises:
+        ValueError: none does.
+    """
+    matrix = covariance.to(torch.float64)
+    matrix = 0.5 * (matrix + matrix.T)
+    eye = torch.eye(len(matrix), dtype=torch.float64, device=matrix.device)
+    regularizer = 1e-20
+    while regularizer < LARGEST_REGULARIZER:
+        factor, failed = torch.linalg.cholesky_ex(matrix + regularizer * eye)
+        if not failed:
+            return factor
+        regularizer *= 10.0
+    raise ValueError(
+        "the covariance of the uncertainty (LLPR) has no Cholesky factor; take the "
+        "file as its training wrote it, or look for numbers that are not finite"
+    )
+
+
 class Uncertainty(nn.Module):
     """LLPR of one target.
 

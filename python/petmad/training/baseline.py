@@ -52,6 +52,11 @@ def force_spread(samples: Sequence[Sample]) -> float:
     return float(forces[~torch.isnan(forces)].square().mean().sqrt())
 
 
+def has_forces(samples: Sequence[Sample]) -> bool:
+    """Whether any force is known."""
+    return any(not torch.isnan(s.forces).all() for s in samples)
+
+
 def fit_scale(
     samples: Sequence[Sample], composition: torch.Tensor, choice: str | float
 ) -> float:

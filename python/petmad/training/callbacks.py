@@ -113,7 +113,10 @@ class ValidationLog(Callback):
         parts = [
             f"{name} {errors[f'{name}_mae']:.3f} {unit} "
             f"(RMSE {errors[f'{name}_rmse']:.3f})"
-            for name, unit in UNITS.items()
+            for prefix in ("", *(f"{level}:" for level in pl_module.errors.levels))
+            for name, unit in (
+                (f"{prefix}{name}", unit) for name, unit in UNITS.items()
+            )
             if f"{name}_mae" in errors
         ]
         parts += [

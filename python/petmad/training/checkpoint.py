@@ -14,6 +14,8 @@ from ase.data import covalent_radii
 from petmad.export import load_exported
 from petmad.model import PETConfig, Potential, TargetSpec
 
+from .lora import merged_state
+
 
 KEY = "petmad"
 FORMAT_VERSION = 1
@@ -33,6 +35,8 @@ def describe(
 ) -> dict[str, Any]:
     """Plain values and tensors from which :func:`load_potential` rebuilds the model.
 
+    Low-rank updates are merged.
+
     Args:
         potential: the model.
         provenance: plain values that tell where it comes from.
@@ -44,7 +48,7 @@ def describe(
         "atomic_numbers": potential.atomic_numbers,
         "targets": [spec.to_dict() for spec in potential.targets],
         "dtype": str(next(potential.network.parameters()).dtype).removeprefix("torch."),
-        "state_dict": {k: v.detach().cpu() for k, v in potential.state_dict().items()},
+        "state_dict": {k: v.detach().cpu() for k, v in merged_state(potential).items()},
         "provenance": provenance,
         "resumable": resumable,
     }

@@ -1,6 +1,6 @@
 """Errors of a model, checkpoint or exported, on a labelled file."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,10 +9,23 @@ import torch
 
 from petmad.data import Structure, collate, make_sample, read_structures
 from petmad.data.structures import LabelKeys, check_species
+from petmad.model import Potential
 
 from . import checkpoint
-from .loss import ENERGY, Labels, predict
+from .loss import ENERGY, Labels, Levels, predict_with
 from .metrics import UNITS, Errors
+
+
+class Prediction(NamedTuple):
+    """What a model says of one structure.
+
+    Attributes:
+        labels: energy, forces and strain gradient, in eV and Å.
+        deviation: standard deviation of the energy [eV], NaN where the model has none.
+    """
+
+    labels: Labels
+    deviation: float = float("nan")
 
 
 class Predictor(NamedTuple):
@@ -20,36 +33,55 @@ class Predictor(NamedTuple):
 
     Attributes:
         atomic_numbers: elements it knows.
-        labels: energy, forces and strain gradient of one structure, in eV and Å.
+        predict: what it says of one structure.
         has_energy: whether there is an energy at all, or tensor targets alone.
     """
 
     atomic_numbers: list[int]
-    labels: Callable[[Structure], Labels]
+    predict: Callable[[Structure], Prediction]
     has_energy: bool = True
 
 
-def load_predictor(path: str | Path) -> Predictor:
+def load_predictor(path: str | Path, target: str = ENERGY) -> Predictor:
     """The model of a checkpoint in plain torch, or an exported file in the C++ engine.
 
+    Args:
+        path: of either.
+        target: the energy to predict.
+
     Raises:
-        ValueError: the file is neither.
+        ValueError: the file is neither, or has other energies, but not this one.
     """
     if Path(path).suffix == ".ckpt":
-        return _eager_predictor(path)
+        potential, _ = checkpoint.load_potential(path)
+        if target != ENERGY and target not in potential.target_names:
+            raise ValueError(
+                f"{path} has no energy {target!r}; it has {potential.target_names}"
+            )
+        return potential_predictor(potential, target)
+    if target != ENERGY:
+        raise ValueError(
+            f"an exported file runs its main energy, not {target!r}; give a checkpoint"
+        )
     return _engine_predictor(path)
 
 
-def _eager_predictor(path: str | Path) -> Predictor:
-    potential, _ = checkpoint.load_potential(path)
+def potential_predictor(potential: Potential, name: str = ENERGY) -> Predictor:
+    """A model in plain torch; ``name`` is the energy to predict."""
+    numbers, cutoff = potential.atomic_numbers, potential.config.cutoff
+    output = f"{name}_uncertainty"
+    outputs = [output] if output in potential.output_names else []
 
-    def labels(structure: Structure) -> Labels:
-        numbers, cutoff = potential.atomic_numbers, potential.config.cutoff
+    def predict(structure: Structure) -> Prediction:
         graph = collate([make_sample(structure, numbers, cutoff)]).graph
-        return Labels(*(value.detach() for value in predict(potential, graph)))
+        levels = Levels([name], torch.zeros(1, dtype=torch.int64))
+        predicted, others = predict_with(potential, graph, outputs, levels=levels)
+        labels = Labels(*(value.detach() for value in predicted))
+        if not outputs:
+            return Prediction(labels)
+        return Prediction(labels, float(others[output].detach().sum(0).norm()))
 
-    has_energy = ENERGY in potential.target_names
-    return Predictor(potential.atomic_numbers, labels, has_energy)
+    return Predictor(numbers, predict, name in potential.target_names)
 
 
 def _engine_predictor(path: str | Path) -> Predictor:
@@ -57,8 +89,10 @@ def _engine_predictor(path: str | Path) -> Predictor:
 
     engine = Engine(str(path), "cpu", 0, True)
     numbers = list(engine.info.atomic_numbers)
+    output = f"{ENERGY}_uncertainty"
+    outputs = [output] if output in engine.info.outputs else []
 
-    def labels(structure: Structure) -> Labels:
+    def predict(structure: Structure) -> Prediction:
         results = engine.evaluate(
             structure.positions,
             np.searchsorted(numbers, structure.atomic_numbers).astype(np.int32),
@@ -66,14 +100,18 @@ def _engine_predictor(path: str | Path) -> Predictor:
             structure.pbc,
             charge=structure.charge,
             spin_multiplicity=structure.spin_multiplicity,
+            outputs=outputs,
         )
-        return Labels(
+        labels = Labels(
             torch.tensor([results["energy"]], dtype=torch.float64),
             torch.from_numpy(np.array(results["forces"])),
             -torch.from_numpy(np.array(results["virial"]))[None],
         )
+        if not outputs:
+            return Prediction(labels)
+        return Prediction(labels, float(np.linalg.norm(results["sums"][output])))
 
-    return Predictor(numbers, labels, engine.info.has_energy)
+    return Predictor(numbers, predict, engine.info.has_energy)
 
 
 def evaluate(
@@ -93,15 +131,23 @@ def evaluate(
         ValueError: labels are missing or wrong, or the model lacks an element.
     """
     structures = read_structures(file, keys, needs_forces=False)
+    return evaluate_structures(predictor, structures)
+
+
+def evaluate_structures(
+    predictor: Predictor, structures: Sequence[Structure]
+) -> dict[str, float]:
+    """:func:`evaluate` of structures that were read."""
     check_species(structures, predictor.atomic_numbers)
     errors = Errors()
     for structure in structures:
         n_atoms = torch.tensor([len(structure.atomic_numbers)])
-        errors.add(predictor.labels(structure), _true_labels(structure), n_atoms)
+        errors.add(predictor.predict(structure).labels, true_labels(structure), n_atoms)
     return errors.compute()
 
 
-def _true_labels(structure: Structure) -> Labels:
+def true_labels(structure: Structure) -> Labels:
+    """Labels of a structure as tensors; NaN where unknown."""
     energy, forces, strain_gradients = structure.labels()
     return Labels(
         torch.tensor([energy], dtype=torch.float64),

@@ -7,7 +7,7 @@ import lightning
 from torch.utils.data import DataLoader
 
 from petmad.data import Sample, StructureDataset, collate
-from petmad.data.sampler import ResumableBatchSampler
+from petmad.data.sampler import AtomPacking, ResumableBatchSampler, steps_per_epoch
 from petmad.model import TargetSpec
 
 from .options import TrainingOptions
@@ -28,6 +28,33 @@ class ResumableLoader(DataLoader):
         """Nothing to restore."""
 
 
+def atom_packing(
+    samples: Sequence[Sample], options: TrainingOptions
+) -> AtomPacking | None:
+    """Batches by number of atoms, where the options ask for them."""
+    if options.batch_atoms is None:
+        return None
+    return AtomPacking(
+        [len(sample.species) for sample in samples],
+        options.batch_atoms,
+        options.seed,
+        options.epochs,
+        options.devices,
+    )
+
+
+def count_steps(samples: Sequence[Sample], options: TrainingOptions) -> int:
+    """Optimizer steps in one epoch.
+
+    Raises:
+        ValueError: the structures do not fill a batch, or one does not fit into it.
+    """
+    packing = atom_packing(samples, options)
+    if packing is not None:
+        return packing.n_batches // options.devices
+    return steps_per_epoch(len(samples), options.batch_size, options.devices)
+
+
 def train_loader(
     samples: Sequence[Sample],
     options: TrainingOptions,
@@ -42,6 +69,7 @@ def train_loader(
         current_step=lambda: trainer.global_step,
         rank=trainer.global_rank,
         n_ranks=trainer.world_size,
+        packing=atom_packing(samples, options),
     )
     return ResumableLoader(
         StructureDataset(samples, options.seed if options.rotate else None, targets),

@@ -1,7 +1,11 @@
-"""Predictions, scaled targets and the loss (pet-architecture, section 10.3).
+"""Predictions, scaled targets and the loss.
 
 Everything is in units of the energy scale: predictions are raw network output, targets
 have their composition and ZBL subtracted in float64 and are divided by the scale.
+
+A model may have several energies, one per level of theory. Each structure belongs to
+one level, so that whatever the levels in a batch, there is one evaluation and one
+gradient: of the sum over structures of the energy at their own level.
 """
 
 from typing import NamedTuple
@@ -33,6 +37,25 @@ class Labels(NamedTuple):
     strain_gradients: torch.Tensor
 
 
+class Levels(NamedTuple):
+    """Which of a model's energies each structure belongs to.
+
+    Attributes:
+        names: of the energies, in the order of their indices.
+        of_structures: [n_structures] int64 index.
+    """
+
+    names: list[str]
+    of_structures: torch.Tensor
+
+
+def level_names(potential: Potential) -> list[str]:
+    """The energies of a model: ``energy`` first, then ``energy/<level>`` in order."""
+    names = potential.target_names
+    further = [name for name in names if name.startswith(f"{ENERGY}/")]
+    return [ENERGY, *further] if ENERGY in names else []
+
+
 def predict(
     potential: Potential,
     graph: EdgeGraph,
@@ -56,12 +79,23 @@ def predict_with(
     outputs: list[str],
     raw: bool = False,
     create_graph: bool = False,
+    levels: Levels | None = None,
 ) -> tuple[Labels, dict[str, torch.Tensor]]:
-    """:func:`predict`, and other outputs per atom from the same evaluation."""
+    """:func:`predict`, and other outputs per atom from the same evaluation.
+
+    With ``levels``, the energy of each structure is that of its own level.
+    """
     vectors = graph.edge_vectors.detach().requires_grad_(True)
     graph = graph._replace(edge_vectors=vectors)
-    results = potential(graph, [ENERGY, *outputs], raw)
-    energies = _sum_by_structure(results[ENERGY][:, 0].to(torch.float64), graph)
+    names = [ENERGY] if levels is None else levels.names
+    results = potential(graph, [*names, *outputs], raw)
+    atomic = torch.cat([results[name].to(torch.float64) for name in names], dim=1)
+    if levels is None:
+        atomic = atomic[:, 0]
+    else:
+        index = levels.of_structures[graph.structures]
+        atomic = atomic.gather(1, index[:, None])[:, 0]
+    energies = _sum_by_structure(atomic, graph)
     (gradients,) = torch.autograd.grad(
         energies.sum(), vectors, create_graph=create_graph
     )
@@ -86,12 +120,23 @@ def fold(
     )
 
 
-def scaled_targets(potential: Potential, batch: Batch) -> Labels:
-    """What the raw predictions should be."""
-    index = potential.target_names.index(ENERGY)
-    scale = potential.scales[index][0, 0]
-    graph = batch.graph
-    composition = potential.compositions[index][graph.species, 0]
+def energy_scales(potential: Potential, levels: Levels) -> torch.Tensor:
+    """Scale [eV] of each structure's energy, [n_structures]."""
+    scales = [
+        potential.scales[potential.target_names.index(name)][0, 0]
+        for name in levels.names
+    ]
+    return torch.stack(scales)[levels.of_structures]
+
+
+def scaled_targets(
+    potential: Potential, batch: Batch, names: list[str] | None = None
+) -> Labels:
+    """What the raw predictions should be; ``names`` are the energies by level."""
+    graph, levels = batch.graph, Levels(names or [ENERGY], batch.levels)
+    indices = [potential.target_names.index(name) for name in levels.names]
+    compositions = torch.stack([potential.compositions[i][:, 0] for i in indices])
+    composition = compositions[batch.levels[graph.structures], graph.species]
     targets = Labels(
         batch.energies - _sum_by_structure(composition, graph),
         batch.forces,
@@ -101,7 +146,16 @@ def scaled_targets(potential: Potential, batch: Batch) -> Labels:
         targets = Labels(
             *(a - b for a, b in zip(targets, _zbl(potential, graph), strict=True))
         )
-    return Labels(*(target / scale for target in targets))
+    return times(targets, 1 / energy_scales(potential, levels), graph)
+
+
+def times(labels: Labels, factors: torch.Tensor, graph: EdgeGraph) -> Labels:
+    """Labels times a factor of each structure, [n_structures]."""
+    return Labels(
+        labels.energies * factors,
+        labels.forces * factors[graph.structures][:, None],
+        labels.strain_gradients * factors[:, None, None],
+    )
 
 
 def _zbl(potential: Potential, graph: EdgeGraph) -> Labels:
@@ -121,18 +175,41 @@ def _sum_by_structure(atomic: torch.Tensor, graph: EdgeGraph) -> torch.Tensor:
 
 
 def loss_terms(
-    predicted: Labels, targets: Labels, n_atoms: torch.Tensor, options: LossOptions
+    predicted: Labels,
+    targets: Labels,
+    n_atoms: torch.Tensor,
+    options: LossOptions,
+    counts: torch.Tensor | None = None,
 ) -> dict[str, torch.Tensor]:
-    """Each term times its weight; a term without any known target is left out."""
+    """Each term times its weight; a term without any known target is left out.
+
+    Args:
+        predicted: by the network.
+        targets: true.
+        n_atoms: [n_structures].
+        options: of the loss.
+        counts: [3] what the sums of energies, forces and strain gradients are divided
+            by, in place of the number of known ones; see :func:`known_counts`.
+    """
     residuals = per_atom_residuals(predicted, targets, n_atoms)
-    terms = {
-        "energy": term_value(residuals.energies, targets.energies, options.energy),
-        "forces": term_value(residuals.forces, targets.forces, options.forces),
-        "stress": term_value(
-            residuals.strain_gradients, targets.strain_gradients, options.stress
-        ),
-    }
-    return {name: term for name, term in terms.items() if term is not None}
+    terms = {}
+    for i, (name, term) in enumerate(
+        zip(("energy", "forces", "stress"), options.terms, strict=True)
+    ):
+        count = None if counts is None else counts[i]
+        value = term_value(residuals[i], targets[i], term, count)
+        if value is not None:
+            terms[name] = value
+    return terms
+
+
+def known_counts(targets: Labels) -> torch.Tensor:
+    """Numbers of known energies, force components and strain components, [3] float64.
+
+    Averaged over processes that share a step and given to :func:`loss_terms`, they make
+    the mean of the processes' gradients that of one process with all structures.
+    """
+    return torch.stack([(~torch.isnan(target)).sum() for target in targets]).double()
 
 
 def per_atom_residuals(
@@ -148,7 +225,10 @@ def per_atom_residuals(
 
 
 def term_value(
-    residuals: torch.Tensor, targets: torch.Tensor, term: LossTerm
+    residuals: torch.Tensor,
+    targets: torch.Tensor,
+    term: LossTerm,
+    count: torch.Tensor | None = None,
 ) -> torch.Tensor | None:
     """Weighted mean over the residuals of known targets; a NaN prediction shows."""
     known = ~torch.isnan(targets)
@@ -156,11 +236,12 @@ def term_value(
         return None
     residuals = residuals[known]
     if term.kind == "mse":
-        loss = residuals.square().mean()
+        losses = residuals.square()
     elif term.kind == "mae":
-        loss = residuals.abs().mean()
+        losses = residuals.abs()
     else:
-        loss = torch.nn.functional.huber_loss(
-            residuals, torch.zeros_like(residuals), delta=term.delta
+        losses = torch.nn.functional.huber_loss(
+            residuals, torch.zeros_like(residuals), reduction="none", delta=term.delta
         )
+    loss = losses.mean() if count is None else losses.sum() / count
     return term.weight * loss

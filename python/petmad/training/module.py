@@ -1,6 +1,7 @@
 """What Lightning runs: one training step, one validation step, the optimizer."""
 
 import copy
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,17 @@ import torch
 from petmad.data import Batch
 from petmad.model import Potential
 
-from .loss import ENERGY, Labels, loss_terms, predict_with, scaled_targets
+from .loss import (
+    Labels,
+    Levels,
+    energy_scales,
+    known_counts,
+    level_names,
+    loss_terms,
+    predict_with,
+    scaled_targets,
+    times,
+)
 from .metrics import Errors
 from .options import TrainingOptions
 from .schedule import learning_rate_factor
@@ -24,6 +35,9 @@ from .tensors import (
 )
 
 
+LOG = logging.getLogger(__name__)
+
+
 class TrainingModule(lightning.LightningModule):
     """A potential in training.
 
@@ -32,7 +46,7 @@ class TrainingModule(lightning.LightningModule):
         options: of the training.
         n_steps: optimizer steps of the whole training.
         targets: tensors to train beside the energy, or instead of it.
-        trains_energy: whether the energy is trained where the model has one.
+        energies: those to train, by level of theory; default: all of the model.
     """
 
     def __init__(
@@ -41,7 +55,7 @@ class TrainingModule(lightning.LightningModule):
         options: TrainingOptions,
         n_steps: int,
         targets: Sequence[TensorTarget] = (),
-        trains_energy: bool = True,
+        energies: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
         self.potential = potential
@@ -52,8 +66,13 @@ class TrainingModule(lightning.LightningModule):
         self.n_steps = n_steps
         self.n_warmup = int(options.warmup_fraction * n_steps)
         self.targets = list(targets)
-        self.has_energy = trains_energy and ENERGY in potential.target_names
-        self.errors = Errors()
+        if energies is None:
+            energies = level_names(potential)
+        self.level_names = list(energies)
+        self.has_energy = bool(self.level_names)
+        self.errors = Errors(self.level_names)
+        self.n_skipped = 0
+        self.n_skipped_in_a_row = 0
         self.tensor_errors = TensorErrors(self.targets)
         self.loss_sums = [0.0, 0]
 
@@ -93,17 +112,42 @@ class TrainingModule(lightning.LightningModule):
         """The loss of a batch."""
         terms = self.terms(self.potential, batch, create_graph=True)[0]
         loss = torch.stack(list(terms.values())).sum()
-        if not torch.isfinite(loss):
-            raise ValueError(
-                f"the loss is {float(loss.detach())} at step {self.global_step}; lower "
-                "`training.learning_rate`, or look for structures with extreme labels; "
-                "last.ckpt holds the last finite state that was saved"
-            )
         logged = {f"train/loss_{name}": term.detach() for name, term in terms.items()}
         logged["train/loss"] = loss.detach()
         logged["train/learning_rate"] = self.optimizers().param_groups[0]["lr"]
+        logged["train/skipped"] = float(self.n_skipped)
         self.log_dict(logged, batch_size=len(batch.n_atoms))
         return loss
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Leave the weights as they are where the gradient is not finite.
+
+        Gradients are joined by now: processes that share the step agree.
+
+        Raises:
+            ValueError: too many steps in a row.
+        """
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        if torch.isfinite(torch.nn.utils.get_total_norm(gradients)):
+            self.n_skipped_in_a_row = 0
+            return
+        self.n_skipped += 1
+        self.n_skipped_in_a_row += 1
+        if self.n_skipped_in_a_row > self.options.max_skipped:
+            raise ValueError(
+                f"the gradient is not finite at step {self.global_step}, "
+                f"{self.n_skipped_in_a_row} in a row; lower `training.learning_rate`, "
+                "or look for structures with extreme labels; last.ckpt holds the last "
+                "finite state that was saved"
+            )
+        LOG.warning(
+            "step %d skipped: its gradient is not finite (%d so far)",
+            self.global_step,
+            self.n_skipped,
+        )
+        for parameter in parameters:
+            parameter.grad = None  # then the optimizer passes it over
 
     def terms(
         self, potential: Potential, batch: Batch, create_graph: bool = False
@@ -113,10 +157,20 @@ class TrainingModule(lightning.LightningModule):
         terms, predicted = {}, None
         if self.has_energy:
             predicted, atomic = predict_with(
-                potential, batch.graph, names, raw=True, create_graph=create_graph
+                potential,
+                batch.graph,
+                names,
+                raw=True,
+                create_graph=create_graph,
+                levels=Levels(self.level_names, batch.levels),
             )
-            labels = scaled_targets(self.potential, batch)
-            terms = loss_terms(predicted, labels, batch.n_atoms, self.options.loss)
+            labels = scaled_targets(self.potential, batch, self.level_names)
+            terms = loss_terms(
+                *self.in_units_of_the_loss(predicted, labels, batch),
+                batch.n_atoms,
+                self.options.loss,
+                self.shared_counts(labels) if create_graph else None,
+            )
         else:
             atomic = potential(batch.graph, names, raw=True)
         tensors = {
@@ -126,6 +180,23 @@ class TrainingModule(lightning.LightningModule):
         scaled = scaled_tensors(self.potential, batch, self.targets)
         terms.update(tensor_terms(tensors, scaled, batch.n_atoms, self.targets))
         return terms, predicted, tensors
+
+    def in_units_of_the_loss(
+        self, predicted: Labels, targets: Labels, batch: Batch
+    ) -> tuple[Labels, Labels]:
+        """Both as they are, in units of the scale, or in eV and Å."""
+        if self.options.loss.units == "scale":
+            return predicted, targets
+        levels = Levels(self.level_names, batch.levels)
+        scales = energy_scales(self.potential, levels)
+        graph = batch.graph
+        return times(predicted, scales, graph), times(targets, scales, graph)
+
+    def shared_counts(self, targets: Labels) -> torch.Tensor | None:
+        """Means over the processes of a step; None where there is one."""
+        if self.trainer.world_size == 1:
+            return None
+        return self.trainer.strategy.reduce(known_counts(targets), reduce_op="mean")
 
     def on_validation_epoch_start(self) -> None:
         """Forget the errors of the last validation."""
@@ -150,12 +221,13 @@ class TrainingModule(lightning.LightningModule):
         )
         if predicted is None:
             return
-        targets = scaled_targets(self.potential, batch)
-        scale = self.potential.scales[self.potential.target_names.index(ENERGY)][0, 0]
+        targets = scaled_targets(self.potential, batch, self.level_names)
+        scales = energy_scales(self.potential, Levels(self.level_names, batch.levels))
         self.errors.add(
-            Labels(*(value.detach() * scale for value in predicted)),
-            Labels(*(value * scale for value in targets)),
+            times(Labels(*(v.detach() for v in predicted)), scales, batch.graph),
+            times(targets, scales, batch.graph),
             batch.n_atoms,
+            batch.levels,
         )
 
     def on_validation_epoch_end(self) -> None:

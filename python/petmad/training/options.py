@@ -11,54 +11,30 @@ import yaml
 
 from petmad.model import PETConfig, TargetSpec
 
-
-_STRICT = pydantic.ConfigDict(extra="forbid", use_attribute_docstrings=True)
-
-ModelOptions = pydantic.dataclasses.dataclass(PETConfig, config=_STRICT)
-
-
-class _Section(pydantic.BaseModel):
-    model_config = _STRICT
+from .data_options import DataOptions
+from .finetune_options import FinetuneOptions
+from .section import STRICT, Section
 
 
-class DataOptions(_Section):
-    """Where the structures are; extended XYZ files, plain or ``.xz``."""
-
-    train: str | list[str]
-    """Training file or files, relative to the working directory."""
-    valid: str | list[str] | None = None
-    """Validation file or files; by default a part of the training structures."""
-    valid_fraction: float = pydantic.Field(0.1, gt=0, lt=1)
-    """Part kept aside for validation when there is no validation file."""
-    split_seed: int = 0
-    """Seed of that split."""
-    energy_key: str | None = "energy"
-    """Name of the energy [eV] in the files; null trains tensor targets alone."""
-    forces_key: str = "forces"
-    """Name of the forces [eV/Å]."""
-    stress_key: str = "stress"
-    """Name of the stress [eV/Å³], positive in tension."""
-    require_forces: bool = True
-    """Whether a frame without forces is an error. With ``false``, frames with an energy
-    alone may be mixed in: they enter the energy term of the loss only."""
-    atomic_numbers: list[int] | None = None
-    """Elements of the model; by default those of the training structures."""
+ModelOptions = pydantic.dataclasses.dataclass(PETConfig, config=STRICT)
 
 
-class LossTerm(_Section):
-    """One term of the loss, in units of the energy scale."""
+class LossTerm(Section):
+    """One term of the loss."""
 
     weight: float = pydantic.Field(1.0, ge=0)
     """Factor of the term; 0 leaves it out."""
     kind: Literal["mse", "mae", "huber"] = "mse"
     """Squared, absolute, or Huber loss."""
     delta: float = pydantic.Field(1.0, gt=0)
-    """Where the Huber loss turns linear, in the unit of the scaled target."""
+    """Where the Huber loss turns linear, in the units of the loss."""
 
 
-class LossOptions(_Section):
+class LossOptions(Section):
     """Loss: energies and strain gradients per atom, and force components."""
 
+    units: Literal["scale", "physical"] = "scale"
+    """Of residuals and ``delta``: the energy scale, or eV and eV/Å."""
     energy: LossTerm = LossTerm()
     """Energy per atom."""
     forces: LossTerm = LossTerm()
@@ -66,8 +42,13 @@ class LossOptions(_Section):
     stress: LossTerm = LossTerm()
     """Strain gradient per atom, where the data have a stress."""
 
+    @property
+    def terms(self) -> tuple[LossTerm, LossTerm, LossTerm]:
+        """Of energy, forces and stress."""
+        return self.energy, self.forces, self.stress
 
-class TensorOptions(_Section):
+
+class TensorOptions(Section):
     """A tensor target beside the energy, or instead of it."""
 
     kind: Literal[
@@ -127,13 +108,16 @@ class TensorOptions(_Section):
         )
 
 
-class TrainingOptions(_Section):
+class TrainingOptions(Section):
     """How the model is trained."""
 
     epochs: int = pydantic.Field(1000, ge=1)
     """Passes over the training structures."""
     batch_size: int = pydantic.Field(16, ge=1)
     """Structures per step and device."""
+    batch_atoms: int | None = pydantic.Field(None, ge=1)
+    """Most atoms per step and device; batches then hold as many structures as fit,
+    whatever ``batch_size``."""
     learning_rate: float = pydantic.Field(1e-4, gt=0)
     """Peak of the schedule."""
     warmup_fraction: float = pydantic.Field(0.01, ge=0, lt=1)
@@ -142,6 +126,9 @@ class TrainingOptions(_Section):
     """AdamW's decay; 0 is plain Adam."""
     gradient_clip: float = pydantic.Field(1.0, ge=0)
     """Largest norm of the parameters' gradient; 0 turns clipping off."""
+    max_skipped: int = pydantic.Field(10, ge=0)
+    """Steps in a row whose gradient is not finite that are skipped and counted; one
+    more stops the training."""
     energy_scale: Literal["energy", "forces"] | pydantic.PositiveFloat = "energy"
     """Scale [eV] of what the network predicts: ``energy``, the spread of energies per
     atom; ``forces``, the root mean square of force components times 1 Å; or a number.
@@ -162,6 +149,9 @@ class TrainingOptions(_Section):
     """Seed of weights, order and rotations."""
     dtype: Literal["float32", "float64"] = "float32"
     """Precision of the network."""
+    mixed_precision: bool = False
+    """Run the matrix products of training in bfloat16; labels, losses and weights stay
+    as they are. For GPUs; on CPUs it is seldom faster."""
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """Where to train; auto takes a GPU if there is one."""
     devices: int = pydantic.Field(1, ge=1)
@@ -184,17 +174,18 @@ class TrainingOptions(_Section):
     """Model to start from: a checkpoint of petmad or an exported file, converted ones
     included. Its hyperparameters, elements, weights, composition and scale are taken;
     leave the ``model`` section out. 1e-5 is a usual ``learning_rate`` then."""
-    parameters: Literal["all", "heads"] = "all"
+    parameters: Literal["all", "heads", "lora"] = "all"
     """What is trained. With ``heads`` the network of ``start_from`` stays as it is, and
     so do its other targets; the heads of ``targets`` are trained, that of the energy
-    too unless ``data.energy_key`` is null."""
+    too unless ``data.energy_key`` is null. With ``lora`` low-rank updates of the
+    network are trained, see ``finetune``."""
 
     @pydantic.model_validator(mode="after")
     def _has_a_network_for_its_heads(self) -> "TrainingOptions":
-        if self.parameters == "heads" and self.start_from is None:
+        if self.parameters != "all" and self.start_from is None:
             raise ValueError(
-                "`parameters: heads` leaves the network as it is, which without "
-                "`start_from` means random weights; name a model to start from"
+                f"`parameters: {self.parameters}` leaves the network as it is, which "
+                "without `start_from` means random weights; name a model to start from"
             )
         return self
 
@@ -209,23 +200,30 @@ class TrainingOptions(_Section):
         return self
 
 
-class Options(_Section):
+class Options(Section):
     """All options of a training."""
 
     model: ModelOptions = ModelOptions()
     """Hyperparameters of the network."""
     data: DataOptions
     """Structures."""
-    targets: dict[str, TensorOptions] = {}
+    targets: dict[str, TensorOptions] = pydantic.Field({})
     """Tensor targets by name, each with the options shown below as comments."""
     training: TrainingOptions = TrainingOptions()
     """Optimization."""
+    finetune: FinetuneOptions = FinetuneOptions()
+    """What a training from ``training.start_from`` changes, and what it inherits."""
     output: str = "petmad-training"
     """Folder of checkpoints and logs."""
 
     @pydantic.model_validator(mode="after")
     def _has_something_to_learn(self) -> "Options":
         if self.data.energy_key is None:
+            if self.data.levels:
+                raise ValueError(
+                    "`data.levels` are further energies, but `data.energy_key` is "
+                    "null; give the main energy there"
+                )
             if not self.targets:
                 raise ValueError(
                     "nothing to train: `data.energy_key` is null and `targets` is "

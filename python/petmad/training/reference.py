@@ -36,7 +36,9 @@ def _section(section: Any, indent: int) -> Iterator[str]:
         else:
             value = "..." if default is PydanticUndefined else _as_yaml(default)
             yield f"{space}{name}: {value}"
-            if typing.get_origin(kind) is dict:
+            if typing.get_origin(kind) is dict and _is_section(
+                typing.get_args(kind)[1]
+            ):
                 yield f"{space}#  NAME:"
                 for line in _section(typing.get_args(kind)[1], indent + 2):
                     yield f"{space}#{line[len(space) + 1 :]}"

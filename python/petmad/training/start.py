@@ -14,11 +14,12 @@ import torch
 
 from petmad.model import Potential, TargetSpec
 
+from .adapt import with_species
 from .checkpoint import load_any
 from .loss import ENERGY
 from .options import ModelOptions, Options
 from .tensors import tensor_targets
-from .trained import trains_energy
+from .trained import trained_energies, trains_energy
 
 
 LOG = logging.getLogger(__name__)
@@ -29,7 +30,8 @@ class Start(NamedTuple):
 
     Attributes:
         potential: with the targets of the options, in the dtype of the training.
-        new_targets: names of those with random heads, neither composition nor scale.
+        new_targets: names of those that the file does not have. Tensors have random
+            heads, neither composition nor scale; energies those of another energy.
     """
 
     potential: Potential
@@ -52,16 +54,19 @@ def load_start(options: Options) -> Start | None:
             f"{ENERGY!r} to train; give another model, or train other targets alone "
             "with `data.energy_key: null`"
         )
+    origin = with_species(origin, options.finetune.new_species)
     _check_options(options, origin)
     specs = start_targets(options, origin)
     _log_targets(path, origin, specs)
     new = [
         spec.name
         for spec in specs
-        if spec.name in options.targets and not _is_inherited(spec, origin)
+        if not _is_inherited(spec, origin)
+        and spec.name in {*options.targets, *trained_energies(options)}
     ]
     lightning.seed_everything(options.training.seed, verbose=False)  # of new heads
-    potential = with_targets(origin, specs, new)
+    copies = {name: _parent(name, options, origin) for name in new if is_energy(name)}
+    potential = with_targets(origin, specs, new, copies)
     dtype = getattr(torch, options.training.dtype)
     return Start(potential.to_dtype(dtype).train(), new)
 
@@ -83,26 +88,65 @@ def start_targets(options: Options, origin: Potential) -> list[TargetSpec]:
     A target of the options that the model has in another form takes its place.
     """
     wanted = {target.spec.name: target.spec for target in tensor_targets(options)}
+    energies = {name: TargetSpec(name) for name in trained_energies(options)}
     if options.training.parameters == "heads":
         kept = {spec.name: spec for spec in origin.targets}
         if trains_energy(options):
-            kept[ENERGY] = TargetSpec(ENERGY)
+            kept.update(energies)
     else:
-        kept = {ENERGY: TargetSpec(ENERGY)} if trains_energy(options) else {}
+        kept = energies
     return list({**kept, **wanted}.values())
 
 
+def is_energy(name: str) -> bool:
+    """Whether a target is an energy of some level of theory, by its name."""
+    return name == ENERGY or name.startswith(f"{ENERGY}/")
+
+
+def _parent(name: str, options: Options, origin: Potential) -> str:
+    """The energy that a new one begins as a copy of.
+
+    Raises:
+        ValueError: the model has none of that name.
+    """
+    parent = options.finetune.inherit.get(name, ENERGY)
+    known = [other for other in origin.target_names if is_energy(other)]
+    if parent not in known:
+        raise ValueError(
+            f"`finetune.inherit`: {name} cannot start from {parent!r}; the model of "
+            f"`training.start_from` has {known}"
+        )
+    return parent
+
+
 def with_targets(
-    origin: Potential, specs: list[TargetSpec], new: list[str]
+    origin: Potential,
+    specs: list[TargetSpec],
+    new: list[str],
+    copies: dict[str, str] | None = None,
+    fresh_uncertainty: str = "",
 ) -> Potential:
-    """The same model with these targets; those not ``new`` inherit all of theirs."""
+    """The same model with these targets; those not ``new`` inherit all of theirs.
+
+    Args:
+        origin: the model.
+        specs: targets.
+        new: names of those with random heads.
+        copies: new ones that inherit all from another target.
+        fresh_uncertainty: target whose uncertainty is not inherited.
+    """
+    sources = {spec.name: spec.name for spec in specs if spec.name not in new}
+    sources.update({"": "", **(copies or {})})
     radii = None if origin.zbl is None else origin.zbl.radii.tolist()
     potential = Potential(origin.config, origin.atomic_numbers, specs, radii)
     potential.to_dtype(next(origin.network.parameters()).dtype)
     inherited = _by_target(origin)
     state = [
-        value if place[1] in new else inherited[place]
-        for place, value in _by_target(potential).items()
+        inherited[part, sources[target], rest]
+        if target in sources
+        and not (part == "uncertainties" and target == fresh_uncertainty)
+        else value
+        for (part, target, rest), value in _by_target(potential).items()
     ]
     names = list(potential.state_dict())
     potential.load_state_dict(dict(zip(names, state, strict=True)))
@@ -164,8 +208,8 @@ def _check_options(options: Options, origin: Potential) -> None:
     if elements and not set(elements) <= set(origin.atomic_numbers):
         raise ValueError(
             f"`data.atomic_numbers` names {sorted(elements)}, but the model of "
-            f"`training.start_from` knows {origin.atomic_numbers}; new elements cannot "
-            "be added"
+            f"`training.start_from` knows {origin.atomic_numbers}; add new elements "
+            "with `finetune.new_species`"
         )
     dtype = str(next(origin.network.parameters()).dtype).removeprefix("torch.")
     if options.training.parameters == "heads" and dtype != options.training.dtype:

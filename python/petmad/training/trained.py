@@ -2,6 +2,7 @@
 
 from petmad.model import Potential
 
+from .lora import add_low_rank
 from .loss import ENERGY
 from .options import Options
 
@@ -11,16 +12,34 @@ def trains_energy(options: Options) -> bool:
     return options.data.energy_key is not None
 
 
+def trained_energies(options: Options) -> list[str]:
+    """Names of the energies that are trained, by index of their level of theory."""
+    if not trains_energy(options):
+        return []
+    return [ENERGY, *(f"{ENERGY}/{name}" for name in options.data.levels)]
+
+
 def select_parameters(potential: Potential, options: Options) -> None:
     """Ask gradients of the parameters of ``training.parameters`` alone; in place.
 
     A network that no trained target reads (``exact`` ones do not) stays as it is, too.
     """
-    names = [*options.targets, *([ENERGY] if trains_energy(options) else [])]
+    names = [*options.targets, *trained_energies(options)]
+    choice = options.training.parameters
+    trains_heads = choice != "lora" or options.finetune.train_heads
     is_read = False
     for spec, readout in zip(potential.targets, potential.readouts, strict=True):
         is_trained = spec.name in names
-        readout.requires_grad_(is_trained)
+        readout.requires_grad_(is_trained and trains_heads)
         is_read = is_read or (is_trained and spec.reads_network)
-    is_trained = is_read and options.training.parameters == "all"
-    potential.network.requires_grad_(is_trained)
+    potential.network.requires_grad_(is_read and choice == "all")
+    if choice == "lora":
+        add_low_rank(potential, options.finetune)
+
+
+def count_parameters(potential: Potential) -> tuple[int, int]:
+    """Numbers of trained parameters, and of all; scales and compositions are none."""
+    parts = (potential.network, potential.readouts)
+    parameters = [p for part in parts for p in part.parameters()]
+    trained = sum(p.numel() for p in parameters if p.requires_grad)
+    return trained, sum(p.numel() for p in parameters)

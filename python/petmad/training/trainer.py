@@ -15,20 +15,21 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 import petmad
 from petmad.data import Sample
-from petmad.data.sampler import steps_per_epoch
-from petmad.data.structures import file_sha256
+from petmad.data.files import file_sha256
 from petmad.model import Potential, TargetSpec
 
 from . import checkpoint
-from .baseline import fit_composition, fit_scale, force_spread
+from .adapt import adapt_compositions
+from .baseline import fit_composition, fit_scale, force_spread, has_forces
 from .callbacks import Checkpoints, ValidationLog
-from .loaders import train_loader, valid_loader
+from .loaders import count_steps, train_loader, valid_loader
+from .loss import ENERGY, level_names
 from .module import TrainingModule
 from .options import Options, TrainingOptions
-from .splits import Splits, as_list, load_splits
+from .splits import Splits, all_files, load_splits
 from .start import Start, complete, load_start
 from .tensors import block_slices, fit_tensor_baseline, tensor_targets
-from .trained import select_parameters, trains_energy
+from .trained import count_parameters, select_parameters, trained_energies
 
 
 LOG = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ def train(options: Options, resume: str | Path | None = None) -> Path:
     start = load_start(options)
     options = complete(options, start)
     splits = load_splits(options)
-    n_steps = steps_per_epoch(len(splits.train), training.batch_size, training.devices)
+    n_steps = count_steps(splits.train, training)
     if start is None:
         potential = make_initial(splits, options)
     else:
@@ -85,12 +86,14 @@ def train(options: Options, resume: str | Path | None = None) -> Path:
         training,
         training.epochs * n_steps,
         targets,
-        trains_energy(options),
+        trained_energies(options),
     )
     with warnings.catch_warnings():
         # Few workers, and steps fewer than the log interval, are the user's choices.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*number of training batches.*")
+        # Of mixed precision: normalization in bfloat16 with weights in float32.
+        warnings.filterwarnings("ignore", message=".*dispatch to fused implement.*")
         # Lightning 2.6 uses a torch name that torch 2.13 has deprecated.
         warnings.filterwarnings("ignore", message=".*LeafSpec.*")
         trainer.fit(
@@ -108,22 +111,23 @@ def make_initial(splits: Splits, options: Options) -> Potential:
     training = options.training
     lightning.seed_everything(training.seed, verbose=False)
     targets = tensor_targets(options)
-    energy = [] if options.data.energy_key is None else [TargetSpec()]
+    energies = [TargetSpec(name) for name in trained_energies(options)]
     potential = checkpoint.make_potential(
         options.model,
         splits.atomic_numbers,
-        energy + [target.spec for target in targets],
+        energies + [target.spec for target in targets],
         training.dtype,
     )
     sharpen(potential, training.embedding_gain)
-    if energy:
+    if energies:
         fit_baseline(potential, splits.train, training)
     fit_tensor_baseline(potential, splits.train, targets)
     return potential
 
 
 def continue_from(start: Start, splits: Splits, options: Options) -> Potential:
-    """The model to start from, compositions and scales of its new targets fitted."""
+    """The model to start from, what it does not have yet fitted to the data."""
+    adapt_compositions(start.potential, start.new_targets, splits.train, options)
     targets = [t for t in tensor_targets(options) if t.spec.name in start.new_targets]
     fit_tensor_baseline(start.potential, splits.train, targets)
     return start.potential
@@ -140,19 +144,26 @@ def sharpen(potential: Potential, gain: float) -> None:
 def fit_baseline(
     potential: Potential, samples: list[Sample], options: TrainingOptions
 ) -> None:
-    """Fit composition and scale and store them in the model."""
-    composition = fit_composition(samples, len(potential.atomic_numbers))
-    scale = fit_scale(samples, composition, options.energy_scale)
-    potential.compositions[0].data.copy_(composition[:, None])
-    potential.scales[0].data.fill_(scale)
-    if options.energy_scale == "energy" and options.loss.forces.weight > 0:
-        ratio = force_spread(samples) / scale
-        if ratio > LARGE_FORCES:
-            LOG.warning(
-                "forces [eV/Å] are %.0f times the energy scale [eV]; "
-                "`training.energy_scale: forces` will learn faster",
-                ratio,
-            )
+    """Fit composition and scale of every energy and store them in the model.
+
+    A level of theory without forces has the scale of the first, if that is by forces.
+    """
+    for level, name in enumerate(level_names(potential)):
+        chosen = [sample for sample in samples if int(sample.level) == level]
+        index = potential.target_names.index(name)
+        composition = fit_composition(chosen, len(potential.atomic_numbers))
+        if level == 0 or options.energy_scale != "forces" or has_forces(chosen):
+            scale = fit_scale(chosen, composition, options.energy_scale)
+        potential.compositions[index].data.copy_(composition[:, None])
+        potential.scales[index].data.fill_(scale)
+        if options.energy_scale == "energy" and options.loss.forces.weight > 0:
+            ratio = force_spread(chosen) / scale
+            if ratio > LARGE_FORCES:
+                LOG.warning(
+                    "forces [eV/Å] are %.0f times the energy scale [eV]; "
+                    "`training.energy_scale: forces` will learn faster",
+                    ratio,
+                )
 
 
 def check_resumable(path: str | Path, potential: Potential, options: Options) -> None:
@@ -171,7 +182,8 @@ def check_resumable(path: str | Path, potential: Potential, options: Options) ->
         "atomic_numbers": potential.atomic_numbers,
         **potential.config.to_dict(),
         **options.to_dict()["training"],
-        "energy_key": options.data.energy_key,
+        "finetune": options.to_dict()["finetune"],
+        **_label_names(options.to_dict()["data"]),
         "targets": options.to_dict()["targets"],
     }
     stored = ours["provenance"]["options"]
@@ -179,7 +191,8 @@ def check_resumable(path: str | Path, potential: Potential, options: Options) ->
         "atomic_numbers": ours["atomic_numbers"],
         **ours["model"],
         **stored["training"],
-        "energy_key": stored["data"]["energy_key"],
+        "finetune": stored.get("finetune"),
+        **_label_names(stored["data"]),
         "targets": stored.get("targets", {}),
     }
     may_change = {"device", "threads", "num_workers", "checkpoint_steps", "log_steps"}
@@ -201,10 +214,15 @@ def check_resumable(path: str | Path, potential: Potential, options: Options) ->
         )
 
 
+def _label_names(data: dict[str, Any]) -> dict[str, Any]:
+    """What a training's labels are called, and their units, as told by its options."""
+    names = ("energy", "forces", "stress", "virial")
+    fields = [f"{name}_{part}" for name in names for part in ("key", "unit")]
+    return {name: data.get(name) for name in (*fields, "levels")}
+
+
 def provenance(options: Options) -> dict[str, Any]:
     """Versions, options, and the files that were read with their SHA-256."""
-    files = as_list(options.data.train) + as_list(options.data.valid)
-    files += as_list(options.training.start_from)
     now = datetime.datetime.now(datetime.timezone.utc)
     return {
         "petmad_version": petmad.__version__,
@@ -212,7 +230,7 @@ def provenance(options: Options) -> dict[str, Any]:
         "started": now.isoformat(timespec="seconds"),
         "seed": options.training.seed,
         "options": options.to_dict(),
-        "data_sha256": {file: file_sha256(file) for file in files},
+        "data_sha256": {file: file_sha256(file) for file in all_files(options)},
     }
 
 
@@ -234,6 +252,7 @@ def make_trainer(
         accelerator=options.device,
         devices=options.devices,
         strategy="ddp" if options.devices > 1 else "auto",
+        precision="bf16-mixed" if options.mixed_precision else None,
         max_epochs=options.epochs,
         gradient_clip_val=options.gradient_clip or None,
         check_val_every_n_epoch=options.validate_every,
@@ -254,8 +273,7 @@ def summary(
     options: Options, potential: Potential, splits: Splits, n_steps: int
 ) -> str:
     """What is about to be trained, in a few lines."""
-    n_parameters = sum(p.numel() for p in potential.parameters())
-    n_trained = sum(p.numel() for p in potential.parameters() if p.requires_grad)
+    n_trained, n_parameters = count_parameters(potential)
     n_atoms = sum(len(sample.species) for sample in splits.train)
     n_edges = sum(len(sample.centers) for sample in splits.train)
     return "\n".join(
@@ -284,4 +302,8 @@ def _describe_target(potential: Potential, index: int) -> str:
         f"{energy:.4f} (Z = {z})"
         for z, energy in zip(potential.atomic_numbers, energies, strict=True)
     )
-    return f"composition: {composition} eV\nenergy scale: {float(scales[0]):.6g} eV"
+    prefix = "" if spec.name == ENERGY else f"{spec.name}: "
+    return (
+        f"{prefix}composition: {composition} eV\n"
+        f"{prefix}energy scale: {float(scales[0]):.6g} eV"
+    )

@@ -1,0 +1,42 @@
+// The network's operators on GPUs, and on CPUs by emulation: the signatures of cpu/*_op.h.
+#pragma once
+
+#include <string>
+
+#include <torch/types.h>
+
+namespace petmad::cuda {
+
+/// See cpu/attention_op.h. Heads at most 128 wide.
+torch::Tensor attention(
+    const torch::Tensor& qkv, const torch::Tensor& log_weights, const torch::Tensor& starts,
+    int64_t n_heads, double scale
+);
+
+/// See cpu/compress_op.h.
+torch::Tensor compress(
+    const torch::Tensor& geometry, const torch::Tensor& messages, const torch::Tensor& species,
+    const torch::Tensor& table, const torch::Tensor& w_geometry, const torch::Tensor& w_message,
+    const torch::Tensor& w_out, const torch::Tensor& b_out
+);
+
+/// See cpu/mlp_op.h, as of norm_linear().
+torch::Tensor
+mlp(const torch::Tensor& x, const std::string& norm, const torch::Tensor& gain,
+    const torch::Tensor& bias, double epsilon, const torch::Tensor& w_in, const torch::Tensor& b_in,
+    const torch::Tensor& w_out, const torch::Tensor& b_out, const std::string& activation,
+    bool residual, bool activate_output);
+
+torch::Tensor norm_linear(
+    const torch::Tensor& x, const std::string& norm, const torch::Tensor& gain,
+    const torch::Tensor& bias, double epsilon, const torch::Tensor& w, const torch::Tensor& b
+);
+
+/// Sums over the edges of each center, in their order: base [n_centers, w] + Σ weights[e] rows[e].
+/// starts: [n_centers + 1]. Differentiable once, in rows, weights and base.
+torch::Tensor sum_by_center(
+    const torch::Tensor& rows, const torch::Tensor& weights, const torch::Tensor& starts,
+    const torch::Tensor& base
+);
+
+} // namespace petmad::cuda

@@ -1,0 +1,238 @@
+"""Whether energies, forces and stresses of a set fit each other: units and signs.
+
+Between two frames of a trajectory that lie close, the energy changes by the work of the
+forces and of the stress, by the trapezoidal rule
+
+    ΔE ≈ -½ Σ (F₁ + F₂)·Δx + ½ (V₁ σ₁ + V₂ σ₂) : ε .
+
+The slope of ΔE against the work is 1; -1 tells a wrong sign, 27.2 a Hartree. Between
+files, energies in two units cannot be explained by one energy per element.
+"""
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from ase import units as ase_units
+
+from .structures import Structure
+from .units import ENERGY_FACTORS
+
+
+CLOSE = 0.3
+"""Å; frames whose atoms moved less are compared."""
+SMALL_STRAIN = 0.05
+FEWEST_PAIRS = 5
+CLEAR = 0.9
+"""Correlation above which a slope is believed."""
+NEAR = 1.25
+"""Factor within which a slope is recognised: that of water of 192 atoms is 1.05."""
+ROUNDING = 1e-4
+"""eV/atom; smaller spreads mean nothing."""
+CONTRAST = 20.0
+"""How many times better another unit must explain two files."""
+
+
+class Slope(NamedTuple):
+    """Of the energy against the work of one label.
+
+    Attributes:
+        value: 1 where they fit.
+        correlation: between -1 and 1.
+        n_pairs: pairs of frames.
+    """
+
+    value: float
+    correlation: float
+    n_pairs: int
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether it means anything."""
+        return self.n_pairs >= FEWEST_PAIRS and abs(self.correlation) > CLEAR
+
+
+class Work(NamedTuple):
+    """Between two frames [eV]: change of energy, work of forces and of stress."""
+
+    energy: float
+    forces: float
+    stress: float
+
+
+def work_between(a: Structure, b: Structure) -> Work | None:
+    """Energies of the step from ``a`` to ``b``; None where they are no neighbors."""
+    if not _are_comparable(a, b):
+        return None
+    stress = 0.0
+    if a.pbc.all():
+        mean = 0.5 * (a.cell + b.cell)
+        moved = _scaled(b) - _scaled(a)
+        moved = (moved - np.round(moved)) @ mean
+        strain = np.linalg.solve(mean, b.cell - a.cell)
+        strain = 0.5 * (strain + strain.T)
+        if np.abs(strain).max() > SMALL_STRAIN:
+            return None
+        if np.abs(strain).max() > 0:
+            if a.stress is None or b.stress is None:
+                return None
+            total = a.volume * a.stress + b.volume * b.stress
+            stress = 0.5 * float(np.sum(total * strain))
+    else:
+        moved = b.positions - a.positions
+    if np.abs(moved).max() > CLOSE or (np.abs(moved).max() == 0 and stress == 0):
+        return None
+    forces = -0.5 * float(np.sum((a.forces + b.forces) * moved))
+    return Work(b.energy - a.energy, forces, stress)
+
+
+def _are_comparable(a: Structure, b: Structure) -> bool:
+    return (
+        a.forces is not None
+        and b.forces is not None
+        and np.array_equal(a.atomic_numbers, b.atomic_numbers)
+        and np.array_equal(a.pbc, b.pbc)
+        and a.file == b.file
+        and a.level == b.level
+    )
+
+
+def _scaled(structure: Structure) -> np.ndarray:
+    return np.linalg.solve(structure.cell.T, structure.positions.T).T
+
+
+def slopes(structures: Sequence[Structure]) -> tuple[Slope, Slope]:
+    """Of the energy against the work of forces, and of stress, over adjacent frames."""
+    pairs = itertools.pairwise(structures)
+    steps = [step for step in (work_between(a, b) for a, b in pairs) if step]
+    rigid = [s for s in steps if abs(s.stress) < 0.1 * abs(s.forces)]
+    moving = [s for s in steps if abs(s.stress) > abs(s.forces)]
+    return (
+        _slope([s.forces for s in rigid], [s.energy - s.stress for s in rigid]),
+        _slope([s.stress for s in moving], [s.energy - s.forces for s in moving]),
+    )
+
+
+def _slope(work: list[float], energies: list[float]) -> Slope:
+    x, y = np.array(work), np.array(energies)
+    if len(x) == 0 or not np.any(x) or not np.any(y):
+        return Slope(1.0, 0.0, len(x))
+    product = float(x @ y)
+    return Slope(product / float(x @ x), product / np.sqrt((x @ x) * (y @ y)), len(x))
+
+
+def check_gradients(structures: Sequence[Structure]) -> list[str]:
+    """Compare energies with the work of forces and stress along trajectories.
+
+    Args:
+        structures: of one level of theory, in the order of their files.
+
+    Returns:
+        Lines to report: the slopes that could be found.
+
+    Raises:
+        ValueError: a slope tells a wrong sign or unit.
+    """
+    lines = []
+    for what, slope in zip(("forces", "stress"), slopes(structures), strict=True):
+        if not slope.is_clear:
+            continue
+        lines.append(
+            f"energies change by {slope.value:.2f} times the work of the {what} "
+            f"({slope.n_pairs} pairs of close frames)"
+        )
+        suspect = _suspect(slope.value, what)
+        if suspect:
+            raise ValueError(
+                f"{lines[-1]}, from {structures[0].source} on, where it should be 1 "
+                f"time: {suspect}; or turn this check off with "
+                "`data.check_gradients: false`"
+            )
+    return lines
+
+
+def _suspect(slope: float, what: str) -> str:
+    """What a slope is likely to mean; empty where it is fine or unrecognised."""
+    if _is_near(slope, -1.0):
+        mend = "name a virial with `data.virial_key`" if what == "stress" else "turn it"
+        return f"the {what} have the wrong sign; {mend}"
+    if _is_near(slope, 1.0):
+        return ""
+    ratios = {f"the energies are in {n}": 1 / f for n, f in ENERGY_FACTORS.items()}
+    ratios.update({f"the {what} are in {n}": f for n, f in _units(what).items()})
+    nearest = min(ratios, key=lambda text: abs(np.log(abs(slope) / ratios[text])))
+    if _is_near(abs(slope), ratios[nearest]):
+        return f"it looks as if {nearest}; give the unit in `data`"
+    return ""
+
+
+def _units(what: str) -> dict[str, float]:
+    if what == "stress":
+        return {
+            "GPa": ase_units.GPa,
+            "kbar": 1e3 * ase_units.bar,
+            "Ha/Bohr^3": ase_units.Ha / ase_units.Bohr**3,
+        }
+    per_length = {f"{name}/Å": factor for name, factor in ENERGY_FACTORS.items()}
+    return {**per_length, "Ha/Bohr": ase_units.Ha / ase_units.Bohr}
+
+
+def _is_near(value: float, expected: float) -> bool:
+    ratio = value / expected
+    return 1 / NEAR < ratio < NEAR
+
+
+def check_energies(structures: Sequence[Structure]) -> None:
+    """Refuse files whose energies would continue each other in another unit.
+
+    Args:
+        structures: of one level of theory.
+
+    Raises:
+        ValueError: names the file and the unit that fits.
+    """
+    by_file: dict[str, list[Structure]] = {}
+    for structure in structures:
+        by_file.setdefault(structure.file, []).append(structure)
+    if len(by_file) < 2:
+        return
+    largest = max(by_file, key=lambda file: len(by_file[file]))
+    for file, members in by_file.items():
+        if file == largest:
+            continue
+        joint = _spread_with(by_file[largest], members)
+        alone = [_spread_with(part, [])(1.0) for part in (by_file[largest], members)]
+        as_given = joint(1.0)
+        if as_given < max(CONTRAST * max(alone), ROUNDING):
+            continue
+        for unit, factor in ENERGY_FACTORS.items():
+            for name, scale in ((unit, factor), (f"eV, not {unit}", 1 / factor)):
+                if joint(scale) < as_given / CONTRAST:
+                    raise ValueError(
+                        f"the energies of {file} do not continue those of {largest}: "
+                        f"one energy per element leaves {as_given:.3g} eV/atom, but "
+                        f"{joint(scale):.3g} if those of {file} are in {name}; give "
+                        "`data.energy_unit`, and files of another unit as a level of "
+                        "their own in `data.levels`"
+                    )
+
+
+def _spread_with(
+    reference: Sequence[Structure], members: Sequence[Structure]
+) -> Callable[[float], float]:
+    """Spread [eV/atom] around the best composition, energies of members scaled."""
+    everything = [*reference, *members]
+    numbers = sorted({int(z) for s in everything for z in np.unique(s.atomic_numbers)})
+    counts = np.array(
+        [[np.sum(s.atomic_numbers == z) for z in numbers] for s in everything]
+    )
+    shares = counts / counts.sum(1, keepdims=True)
+
+    def spread(scale: float) -> float:
+        energies = [s.energy for s in reference] + [scale * s.energy for s in members]
+        per_atom = np.array(energies) / counts.sum(1)
+        composition = np.linalg.lstsq(shares, per_atom, rcond=1e-10)[0]
+        return float(np.sqrt(np.mean((per_atom - shares @ composition) ** 2)))
+
+    return spread

@@ -1,0 +1,104 @@
+"""Options of the data: files, splits, and what labels are called and measured in."""
+
+from typing import Any
+
+import pydantic
+
+from petmad.data.structures import LabelKeys
+
+from .section import Section
+
+
+class LabelOptions(Section):
+    """Files of one level of theory, and what its labels are called there.
+
+    ``energy: {key: dft_energy, unit: Ha}`` is another way to write ``energy_key`` and
+    ``energy_unit``, likewise for the other labels.
+    """
+
+    train: str | list[str] | None = None
+    """Training file or files; null takes the frames of ``data.train`` that have this
+    energy."""
+    valid: str | list[str] | None = None
+    """Validation file or files; by default a part of the training structures."""
+    energy_key: str | None = "energy"
+    """Name of the energy in the files; null trains tensor targets alone."""
+    energy_unit: str = "eV"
+    """Its unit: eV, meV, Ha, Ry, kcal/mol, kJ/mol."""
+    forces_key: str = "forces"
+    """Name of the forces."""
+    forces_unit: str = "eV/Å"
+    """Their unit, an energy per length: eV/Å, Ha/Bohr."""
+    stress_key: str = "stress"
+    """Name of the stress, positive in tension."""
+    stress_unit: str = "eV/Å^3"
+    """Its unit: eV/Å^3, GPa, kbar, Ha/Bohr^3."""
+    virial_key: str | None = None
+    """Name of the virial, -volume times stress, used where there is no stress."""
+    virial_unit: str = "eV"
+    """Its unit, an energy."""
+    require_forces: bool = True
+    """Whether a frame without forces is an error. With ``false``, frames with an energy
+    alone may be mixed in: they enter the energy term of the loss only."""
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _flatten_labels(cls, values: Any) -> Any:
+        """``energy: {key, unit}`` as ``energy_key`` and ``energy_unit``."""
+        if not isinstance(values, dict):
+            return values
+        flat = {}
+        for name, value in values.items():
+            is_label = name in ("energy", "forces", "stress", "virial")
+            if is_label and isinstance(value, dict):
+                flat.update({f"{name}_{part}": v for part, v in value.items()})
+            else:
+                flat[name] = value
+        return flat
+
+    def label_keys(self, level: int = 0, **other: Any) -> LabelKeys:
+        """For reading; see :class:`petmad.data.structures.LabelKeys`."""
+        return LabelKeys(
+            self.energy_key,
+            self.forces_key,
+            self.stress_key,
+            virial=self.virial_key,
+            energy_unit=self.energy_unit,
+            forces_unit=self.forces_unit,
+            stress_unit=self.stress_unit,
+            virial_unit=self.virial_unit,
+            level=level,
+            **other,
+        )
+
+    @pydantic.model_validator(mode="after")
+    def _has_known_units(self) -> "LabelOptions":
+        self.label_keys()
+        return self
+
+
+class DataOptions(LabelOptions):
+    """Where the structures are: extended XYZ, also ``.xz`` or ``.gz``, or ASE ``.db``.
+
+    Files are relative to the working directory.
+    """
+
+    train: str | list[str]
+    """Training file or files."""
+    valid_fraction: float = pydantic.Field(0.1, gt=0, lt=1)
+    """Part kept aside for validation when there is no validation file."""
+    split_seed: int = 0
+    """Seed of that split."""
+    group_key: str | None = None
+    """Name of what frames have in common, such as the structure they were made from;
+    frames of one group are kept on one side of that split."""
+    max_force: pydantic.PositiveFloat | None = None
+    """Training structures with a stronger force [eV/Å] are left out, and counted."""
+    check_gradients: bool = True
+    """Compare energies with the work of forces and stress between close frames, and the
+    energies of files with each other; stop where they tell a wrong sign or unit."""
+    levels: dict[str, LabelOptions] = pydantic.Field({})
+    """Further levels of theory by name, each with an energy of its own in the model,
+    called ``energy/NAME``, and options as shown below as comments."""
+    atomic_numbers: list[int] | None = None
+    """Elements of the model; by default those of the training structures."""

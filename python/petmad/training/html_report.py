@@ -1,0 +1,201 @@
+"""An evaluation as one HTML file: tables, and figures drawn into it."""
+
+import base64
+import csv
+import html
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from .breakdown import residuals, uncertainty_quality
+from .metrics import MILLI, UNITS
+
+
+if TYPE_CHECKING:
+    from .report import Evaluation
+
+MOST_POINTS = 20000
+STYLE = (
+    "body{font-family:sans-serif;max-width:70em;margin:2em auto}"
+    "table{border-collapse:collapse;margin:1em 0}"
+    "td,th{padding:.2em .8em;text-align:right;border-bottom:1px solid #ddd}"
+    "td:first-child,th:first-child{text-align:left}img{max-width:48%}"
+)
+
+
+def html_report(evaluation: "Evaluation") -> str:
+    """The file's text; figures are inside it."""
+    errors = evaluation.errors
+    n_structures = len(evaluation.structures)
+    title = html.escape(f"{Path(evaluation.model).name} on {n_structures} structures")
+    parts = [f"<h1>{title}</h1>", _overall(errors)]
+    parts += [_parts(errors, name) for name in ("elements", "components")]
+    parts += [_subsets(errors), _notes(errors), "<h2>Figures</h2>"]
+    parts += [_image(name, draw) for name, draw in figures(evaluation)]
+    body = "\n".join(part for part in parts if part)
+    return (
+        f"<!doctype html>\n<html><head><meta charset='utf-8'><title>{title}</title>"
+        f"<style>{STYLE}</style></head>\n<body>\n{body}\n</body></html>\n"
+    )
+
+
+def _table(head: list[str], rows: list[list[Any]]) -> str:
+    def line(cells: list[Any], tag: str) -> str:
+        shown = (
+            f"{c:.4g}" if isinstance(c, float) else html.escape(str(c)) for c in cells
+        )
+        return "<tr>" + "".join(f"<{tag}>{c}</{tag}>" for c in shown) + "</tr>"
+
+    return (
+        "<table>"
+        + line(head, "th")
+        + "".join(line(row, "td") for row in rows)
+        + "</table>"
+    )
+
+
+def _overall(errors: dict[str, Any]) -> str:
+    overall = errors["overall"]
+    rows = [
+        [name, overall[f"{name}_mae"], overall[f"{name}_rmse"], unit]
+        for name, unit in UNITS.items()
+        if f"{name}_mae" in overall
+    ]
+    return "<h2>Errors</h2>" + _table(["", "MAE", "RMSE", "unit"], rows)
+
+
+def _parts(errors: dict[str, Any], name: str) -> str:
+    rows = [[k, v["mae"], v["rmse"], v["n"]] for k, v in errors[name].items()]
+    unit = "forces, meV/Å" if name == "elements" else "meV/Å, strain meV/atom"
+    return _table([f"{name} ({unit})", "MAE", "RMSE", "n"], rows) if rows else ""
+
+
+def _subsets(errors: dict[str, Any]) -> str:
+    names = [f"{name}_{kind}" for name in UNITS for kind in ("mae", "rmse")]
+    rows = [
+        [group, *(float(part.get(name, np.nan)) for name in names)]
+        for group, part in errors["subsets"].items()
+    ]
+    return _table(["subset", *names], rows) if rows else ""
+
+
+def _notes(errors: dict[str, Any]) -> str:
+    notes = []
+    if "uncertainty" in errors:
+        quality = errors["uncertainty"]
+        notes.append(
+            f"Root mean square error over predicted deviation {quality['ratio']:.3f}, "
+            f"slope of their logarithms {quality['slope']:.3f} (1 is calibrated)."
+        )
+    if "rotations" in errors:
+        turned = errors["rotations"]
+        notes.append(
+            f"Spread over {turned['n_rotations']} rotations and inversions of "
+            f"{turned['n_structures']} structures: {turned['energy']:.4g} meV/atom, "
+            f"{turned['forces']:.4g} meV/Å."
+        )
+    return "".join(f"<p>{html.escape(note)}</p>" for note in notes)
+
+
+Draw = Callable[[Axes], None]
+
+
+def figures(evaluation: "Evaluation") -> list[tuple[str, Draw]]:
+    """Names of the figures that the data allow, and what draws them."""
+    pairs = list(zip(evaluation.structures, evaluation.predictions, strict=True))
+    parts = [residuals(s, p) for s, p in pairs]
+    energies = [s.energy / len(s.atomic_numbers) for s, _ in pairs]
+    shifts = np.array([float(part.energies[0]) for part in parts]) / MILLI
+    drawn = [
+        ("parity of energies", _parity(np.array(energies), shifts, "eV/atom")),
+        ("errors of energies", _histogram(MILLI * shifts, "meV/atom")),
+    ]
+    labelled = [
+        (s, r) for (s, _), r in zip(pairs, parts, strict=True) if s.forces is not None
+    ]
+    if labelled:
+        forces = np.concatenate([s.forces.ravel() for s, _ in labelled])
+        moved = np.concatenate([r.forces.numpy().ravel() for _, r in labelled]) / MILLI
+        drawn += [
+            ("parity of forces", _parity(forces, moved, "eV/Å")),
+            ("errors of forces", _histogram(MILLI * moved, "meV/Å")),
+        ]
+    quality = uncertainty_quality(evaluation.structures, evaluation.predictions)
+    if quality is not None:
+        drawn.append(("calibration", _calibration(quality)))
+    curves = learning_curves(evaluation.model)
+    if curves:
+        drawn.append(("learning curves", _curves(curves)))
+    return drawn
+
+
+def _image(name: str, draw: Draw) -> str:
+    figure = Figure(figsize=(5, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    draw(axes)
+    axes.set_title(name)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return f"<img alt='{html.escape(name)}' src='data:image/png;base64,{data}'>"
+
+
+def _parity(true: np.ndarray, errors: np.ndarray, unit: str) -> Draw:
+    step = max(1, len(true) // MOST_POINTS)
+
+    def draw(axes: Axes) -> None:
+        axes.plot(true[::step], (true + errors)[::step], ".", markersize=3)
+        ends = [true.min(), true.max()]
+        axes.plot(ends, ends, "k-", linewidth=0.7)
+        axes.set(xlabel=f"true [{unit}]", ylabel=f"predicted [{unit}]")
+
+    return draw
+
+
+def _histogram(errors: np.ndarray, unit: str) -> Draw:
+    def draw(axes: Axes) -> None:
+        axes.hist(errors, bins=50)
+        axes.set(xlabel=f"predicted - true [{unit}]", ylabel="number")
+
+    return draw
+
+
+def _calibration(quality: Any) -> Draw:
+    def draw(axes: Axes) -> None:
+        axes.loglog(MILLI * quality.deviations, MILLI * quality.errors, "o-")
+        ends = MILLI * quality.deviations[[0, -1]]
+        axes.loglog(ends, ends, "k-", linewidth=0.7)
+        axes.set(xlabel="predicted deviation [meV/atom]", ylabel="error [meV/atom]")
+
+    return draw
+
+
+def learning_curves(model: str) -> dict[str, list[tuple[int, float]]]:
+    """Validation errors by step, from the log beside a checkpoint."""
+    curves: dict[str, list[tuple[int, float]]] = {}
+    for file in sorted(Path(model).parent.glob("csv/version_*/metrics.csv")):
+        with file.open() as lines:
+            for row in csv.DictReader(lines):
+                for name in ("energy_mae", "forces_mae"):
+                    if row.get(f"valid/{name}"):
+                        point = (int(row["step"]), float(row[f"valid/{name}"]))
+                        curves.setdefault(name, []).append(point)
+    return curves
+
+
+def _curves(curves: dict[str, list[tuple[int, float]]]) -> Draw:
+    def draw(axes: Axes) -> None:
+        for name, points in curves.items():
+            unit = UNITS[name.removesuffix("_mae")]
+            axes.semilogy(*zip(*points, strict=True), label=f"{name} [{unit}]")
+        axes.set(xlabel="step", ylabel="validation error")
+        axes.legend()
+
+    return draw

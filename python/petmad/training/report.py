@@ -1,0 +1,215 @@
+"""``petmad.evaluate()`` and ``petmad evaluate``: a model judged on a labelled file."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import numpy as np
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+
+from petmad.data import Structure, read_structures
+from petmad.data.structures import LabelKeys, check_species
+from petmad.rotations import rotation_grid
+
+from .breakdown import break_down, uncertainty_quality
+from .evaluation import Prediction, Predictor, load_predictor
+from .loss import ENERGY
+from .metrics import MILLI
+
+
+N_TURNED = 10
+"""Structures, evenly chosen, whose dependence on the orientation is measured."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """A model's predictions for a file, and its errors.
+
+    Attributes:
+        model: path of the model.
+        structures: with their labels.
+        predictions: of each.
+        errors: see :func:`petmad.training.breakdown.break_down`; also ``uncertainty``
+            (``slope``, ``ratio``) and ``rotations`` where they are known.
+    """
+
+    model: str
+    structures: list[Structure]
+    predictions: list[Prediction]
+    errors: dict[str, Any]
+
+    def write_errors(self, path: str | Path) -> None:
+        """As JSON."""
+        Path(path).write_text(json.dumps(self.errors, indent=1) + "\n")
+
+    def write_predictions(self, path: str | Path) -> None:
+        """As extended XYZ: predictions as results, labels as ``reference_energy`` ...
+
+        Positions, cells and order are those of the file.
+        """
+        pairs = zip(self.structures, self.predictions, strict=True)
+        frames = [_to_atoms(s, p) for s, p in pairs]
+        ase.io.write(path, frames, format="extxyz")
+
+    def write_report(self, path: str | Path) -> None:
+        """As one HTML file with figures, which needs nothing else to be shown."""
+        from .html_report import html_report
+
+        Path(path).write_text(html_report(self), encoding="utf-8")
+
+
+def evaluate(
+    model: str | Path,
+    file: str | Path | Sequence[str | Path],
+    keys: LabelKeys | None = None,
+    target: str = ENERGY,
+    rotation_order: int = 0,
+) -> Evaluation:
+    """Predict the structures of a file and compare with their labels.
+
+    Args:
+        model: checkpoint (evaluated in plain torch) or exported file (in the engine).
+        file: labelled structures, one file or several; frames without forces or stress
+            count for the others.
+        keys: names and units of the labels; ``keys.group`` names the subsets.
+        target: which energy of a checkpoint.
+        rotation_order: of a grid of rotations (Lebedev), with inversion, over which ten
+            structures are turned to measure how much predictions depend on the
+            orientation; 0 leaves it out.
+
+    Raises:
+        ValueError: model or labels are wrong, or the model lacks an element.
+    """
+    predictor = load_predictor(model, target)
+    if not predictor.has_energy:
+        raise ValueError(
+            f"{model} has no energy; its tensors have their own evaluation"
+        )
+    files = [file] if isinstance(file, str | Path) else list(file)
+    structures = [s for f in files for s in read_structures(f, keys, False)]
+    check_species(structures, predictor.atomic_numbers)
+    if keys is None or keys.group is None:
+        structures = [dataclasses.replace(s, group="") for s in structures]
+    predictions = [predictor.predict(structure) for structure in structures]
+    errors = break_down(structures, predictions)
+    quality = uncertainty_quality(structures, predictions)
+    if quality is not None:
+        errors["uncertainty"] = {"slope": quality.slope, "ratio": quality.ratio}
+    if rotation_order > 0:
+        step = max(1, len(structures) // N_TURNED)
+        chosen = structures[::step][:N_TURNED]
+        errors["rotations"] = rotational_errors(predictor, chosen, rotation_order)
+    return Evaluation(str(model), structures, predictions, errors)
+
+
+def rotational_errors(
+    predictor: Predictor, structures: Sequence[Structure], order: int
+) -> dict[str, float]:
+    """Root mean square deviations of single orientations from their mean.
+
+    Args:
+        predictor: the model.
+        structures: to turn.
+        order: of the grid, which includes inversion.
+
+    Returns:
+        ``energy`` [meV/atom], ``forces`` [meV/Å], ``n_rotations``, ``n_structures``.
+    """
+    grid = rotation_grid(order, inversion=True)
+    energies, forces = [], []
+    for structure in structures:
+        turned = [_turned(predictor, structure, r) for r in grid.rotations]
+        for values, found, scale in (
+            (energies, [t[0] for t in turned], 1 / len(structure.atomic_numbers)),
+            (forces, [t[1] for t in turned], 1.0),
+        ):
+            deviations = np.array(found) - np.tensordot(grid.weights, found, axes=1)
+            squares = np.square(scale * deviations).reshape(len(found), -1).mean(1)
+            values.append(grid.weights @ squares)
+    return {
+        "energy": MILLI * float(np.sqrt(np.mean(energies))),
+        "forces": MILLI * float(np.sqrt(np.mean(forces))),
+        "n_rotations": len(grid.rotations),
+        "n_structures": len(structures),
+    }
+
+
+def _turned(
+    predictor: Predictor, structure: Structure, rotation: np.ndarray
+) -> tuple[float, np.ndarray]:
+    """Energy and forces of a turned structure, turned back."""
+    labels = predictor.predict(
+        dataclasses.replace(
+            structure,
+            positions=structure.positions @ rotation.T,
+            cell=structure.cell @ rotation.T,
+        )
+    ).labels
+    return float(labels.energies[0]), labels.forces.numpy() @ rotation
+
+
+def _to_atoms(structure: Structure, prediction: Prediction) -> Atoms:
+    atoms = Atoms(
+        structure.atomic_numbers,
+        structure.positions,
+        cell=structure.cell,
+        pbc=structure.pbc,
+    )
+    results = {
+        "energy": float(prediction.labels.energies[0]),
+        "forces": prediction.labels.forces.numpy(),
+    }
+    if structure.volume > 0:
+        strain = prediction.labels.strain_gradients[0].numpy()
+        results["stress"] = 0.5 * (strain + strain.T) / structure.volume
+    atoms.info["reference_energy"] = structure.energy
+    if structure.forces is not None:
+        atoms.arrays["reference_forces"] = structure.forces
+    if structure.stress is not None:
+        atoms.info["reference_stress"] = structure.stress
+    if not np.isnan(prediction.deviation):
+        atoms.info["energy_uncertainty"] = prediction.deviation
+    if structure.charge != 0:
+        atoms.info["charge"] = structure.charge
+    if structure.spin_multiplicity != 1:
+        atoms.info["spin_multiplicity"] = structure.spin_multiplicity
+    atoms.info["source"] = structure.source
+    if "stress" in results:
+        results["stress"] = results["stress"].flatten()[[0, 4, 8, 5, 2, 1]]
+    atoms.calc = SinglePointCalculator(atoms, **results)
+    return atoms
+
+
+def format_breakdown(errors: dict[str, Any]) -> str:
+    """What :func:`petmad.training.evaluation.format_errors` leaves out, as text."""
+    lines = []
+    for title, unit in (
+        ("elements", "meV/Å, forces"),
+        ("components", "meV/Å, meV/atom"),
+    ):
+        for name, part in errors[title].items():
+            lines.append(f"{name:12} {part['mae']:10.3f} {part['rmse']:10.3f}  {unit}")
+    for name, part in errors["subsets"].items():
+        numbers = " ".join(
+            f"{label} {part[f'{label}_mae']:.3f}"
+            for label in ("energy", "forces", "strain")
+            if f"{label}_mae" in part
+        )
+        lines.append(f"subset {name}: MAE of {numbers}")
+    if "uncertainty" in errors:
+        quality = errors["uncertainty"]
+        lines.append(
+            f"errors over predicted deviations: {quality['ratio']:.2f}; slope "
+            f"{quality['slope']:.2f}"
+        )
+    if "rotations" in errors:
+        turned = errors["rotations"]
+        lines.append(
+            f"spread over {turned['n_rotations']} orientations: "
+            f"{turned['energy']:.4g} meV/atom, {turned['forces']:.4g} meV/Å"
+        )
+    return "\n".join(lines)

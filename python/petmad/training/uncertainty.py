@@ -1,0 +1,200 @@
+"""``petmad uncertainty fit``: error bars for a trained model, not trained again.
+
+Last-layer prediction rigidity (Bigi et al., Mach. Learn.: Sci. Technol. 5, 045018,
+2024): with f the last-layer features of a structure and C their covariance over the
+training set, C = Σ (f/n)(f/n)ᵀ, the variance of its energy is m² fᵀ (C + λ)⁻¹ f. The
+regularizer λ and the multiplier m are fitted to the errors of validation structures.
+"""
+
+import logging
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from petmad.data import Sample, collate
+from petmad.model import Potential, TargetSpec
+from petmad.model.uncertainty import Uncertainty, factorize
+
+from .calibration import Calibration, calibrate
+from .loss import ENERGY
+from .start import with_targets
+
+
+LOG = logging.getLogger(__name__)
+REGULARIZERS = 10.0 ** np.arange(-12.0, 2.0)
+"""Candidates for λ, in units of the mean of C's diagonal."""
+BATCH = 8
+
+
+class Features(NamedTuple):
+    """Of structures.
+
+    Attributes:
+        sums: [n, width] float64, last-layer features summed over atoms.
+        n_atoms: [n].
+        errors: [n] predicted minus true energy [eV].
+    """
+
+    sums: torch.Tensor
+    n_atoms: torch.Tensor
+    errors: torch.Tensor
+
+
+class Fit(NamedTuple):
+    """A model with uncertainties, and how they were found.
+
+    Attributes:
+        potential: the model, otherwise unchanged.
+        regularizer: λ, in units of the mean of C's diagonal; 0: as small as works.
+        multiplier: m.
+        calibration: on the validation structures, energies per atom [eV].
+    """
+
+    potential: Potential
+    regularizer: float
+    multiplier: float
+    calibration: Calibration
+
+
+def fit_uncertainty(
+    potential: Potential,
+    train: Sequence[Sample],
+    valid: Sequence[Sample],
+    target: str = ENERGY,
+    n_members: int = 128,
+    regularizer: float | None = None,
+    calibration: str = "absolute",
+    seed: int = 0,
+) -> Fit:
+    """Give a model the uncertainty of one of its energies, and an ensemble around it.
+
+    Args:
+        potential: the model; left unchanged.
+        train: what it was trained on, with energies at the level of ``target``.
+        valid: what it was not trained on, likewise.
+        target: name of the energy.
+        n_members: of the ensemble, drawn from the same distribution; 0 for none.
+        regularizer: λ in units of the mean of C's diagonal; 0 takes the smallest that
+            works, as upstream does; by default the one that makes the errors of the
+            validation structures most likely.
+        calibration: ``absolute``, m from the mean of errors over deviations, or
+            ``squared``, of their squares.
+        seed: of the ensemble.
+
+    Raises:
+        ValueError: the model has no such energy, or no structure is left to fit to.
+    """
+    check_target(potential, target)
+    for name, samples in (("training", train), ("validation", valid)):
+        if len(samples) < 2:
+            raise ValueError(
+                f"{len(samples)} {name} structures are too few to fit an uncertainty; "
+                "give more"
+            )
+    seen, unseen = (last_features(potential, s, target) for s in (train, valid))
+    per_atom = seen.sums / seen.n_atoms[:, None]
+    covariance = per_atom.T @ per_atom
+    candidates = REGULARIZERS if regularizer is None else [regularizer]
+    fits = [_fit_one(covariance, r, unseen, calibration) for r in candidates]
+    best = int(np.argmin([likelihood for *_, likelihood in fits]))
+    cholesky, multiplier, deviations, _ = fits[best]
+    result = _with_uncertainty(potential, target, n_members)
+    names = [module.target for module in result.uncertainties]
+    module = result.uncertainties[names.index(target)]
+    module.cholesky.copy_(cholesky)
+    module.multiplier.fill_(multiplier)
+    if n_members > 0:
+        module.members.copy_(draw_members(result, target, module, seed))
+    quality = calibrate(
+        (deviations / unseen.n_atoms).numpy(), (unseen.errors / unseen.n_atoms).numpy()
+    )
+    return Fit(result, float(candidates[best]), multiplier, quality)
+
+
+def check_target(potential: Potential, target: str) -> None:
+    """Refuse a target that is no energy of the model.
+
+    Raises:
+        ValueError: names those that are.
+    """
+    energies = [spec.name for spec in potential.targets if spec.kind == "energy"]
+    if target not in energies:
+        raise ValueError(
+            f"the model has no energy {target!r} to tell the uncertainty of; it has "
+            f"{energies}"
+        )
+
+
+def last_features(
+    potential: Potential, samples: Sequence[Sample], target: str
+) -> Features:
+    """Last-layer features and errors of structures."""
+    output = f"last_layer_features/{target}"
+    sums, errors = [], []
+    for start in range(0, len(samples), BATCH):
+        batch = collate(samples[start : start + BATCH])
+        with torch.no_grad():
+            results = potential(batch.graph, [target, output])
+        total = torch.zeros(len(batch.n_atoms), dtype=torch.float64)
+        predicted = total.index_add(0, batch.graph.structures, results[target][:, 0])
+        features = results[output].double()
+        empty = torch.zeros(len(batch.n_atoms), features.shape[1], dtype=torch.float64)
+        sums.append(empty.index_add(0, batch.graph.structures, features))
+        errors.append(predicted - batch.energies)
+    n_atoms = torch.tensor([len(sample.species) for sample in samples])
+    return Features(torch.cat(sums), n_atoms, torch.cat(errors))
+
+
+def _fit_one(
+    covariance: torch.Tensor, regularizer: float, unseen: Features, calibration: str
+) -> tuple[torch.Tensor, float, torch.Tensor, float]:
+    """Cholesky factor, multiplier, deviations [eV], and minus the log-likelihood."""
+    eye = torch.eye(len(covariance), dtype=torch.float64)
+    shift = regularizer * float(covariance.diagonal().mean())
+    cholesky = factorize(covariance + shift * eye)
+    whitened = torch.linalg.solve_triangular(cholesky, unseen.sums.T, upper=False)
+    plain = whitened.norm(dim=0)
+    ratios = unseen.errors.abs() / plain
+    if calibration == "absolute":  # of a normal distribution, whose mean |x| this is
+        multiplier = float(ratios.mean() * np.sqrt(np.pi / 2))
+    else:
+        multiplier = float(ratios.square().mean().sqrt())
+    loss = np.log(multiplier) + float(plain.log().mean())
+    loss += 0.5 * float(ratios.square().mean()) / multiplier**2
+    return cholesky, multiplier, multiplier * plain, loss
+
+
+def _with_uncertainty(potential: Potential, target: str, n_members: int) -> Potential:
+    """A copy whose target has room for an uncertainty; that of others is kept."""
+    specs = []
+    for spec in potential.targets:
+        values = spec.to_dict()
+        if spec.name == target:
+            values.update(has_uncertainty=True, n_members=n_members)
+        specs.append(TargetSpec(**values))
+    return with_targets(potential, specs, [], fresh_uncertainty=target).eval()
+
+
+def draw_members(
+    potential: Potential, target: str, module: Uncertainty, seed: int
+) -> torch.Tensor:
+    """Last layers of an ensemble, [n_members, width]: its own plus m L⁻ᵀ z.
+
+    The normal z are centered over the members.
+    """
+    index = potential.target_names.index(target)
+    readout, scale = potential.readouts[index], potential.scales[index][0, 0]
+    own = torch.cat(
+        [
+            layer.weight[0].detach().double()
+            for pair in zip(readout.node_last, readout.edge_last, strict=True)
+            for layer in pair
+        ]
+    )
+    random = torch.Generator().manual_seed(seed)
+    z = torch.randn(len(own), module.n_members, dtype=torch.float64, generator=random)
+    z = z - z.mean(dim=1, keepdim=True)
+    moved = torch.linalg.solve_triangular(module.cholesky.T, z, upper=True)
+    return scale * own + module.multiplier * moved.T

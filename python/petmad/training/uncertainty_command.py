@@ -1,0 +1,96 @@
+"""What ``petmad uncertainty fit`` does: read, fit, write, and tell."""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from petmad.data import Sample, make_sample, read_structures
+from petmad.data.structures import LabelKeys, check_species
+from petmad.model import Potential
+
+from . import checkpoint
+from .loss import level_names
+from .options import parse_options
+from .splits import load_splits
+from .uncertainty import Fit, check_target, fit_uncertainty
+
+
+def run(arguments: argparse.Namespace) -> Iterator[str]:
+    """Fit, write the checkpoint, and yield lines to print.
+
+    Raises:
+        ValueError: model, files or labels are wrong.
+    """
+    potential, provenance = checkpoint.load_any(arguments.model)
+    check_target(potential, arguments.target)
+    train, valid = read_samples(arguments, potential, provenance)
+    fit = fit_uncertainty(
+        potential,
+        train,
+        valid,
+        arguments.target,
+        arguments.members,
+        arguments.regularizer,
+        arguments.calibration,
+    )
+    output = Path(arguments.output or Path(arguments.model).with_suffix(".llpr.ckpt"))
+    record = {
+        "model": str(arguments.model),
+        "n_train": len(train),
+        "n_valid": len(valid),
+        "regularizer": fit.regularizer,
+        "multiplier": fit.multiplier,
+        "slope": fit.calibration.slope,
+    }
+    checkpoint.save(output, fit.potential, {**provenance, "uncertainty": record})
+    yield from describe(fit, len(train), len(valid))
+    yield f"wrote {output}\nexport it with: petmad export {output} -o model.pt"
+
+
+def read_samples(
+    arguments: argparse.Namespace, potential: Potential, provenance: dict[str, Any]
+) -> tuple[list[Sample], list[Sample]]:
+    """Training and validation samples: of the files named, or of the training.
+
+    Raises:
+        ValueError: no files are named and the model does not know its own.
+    """
+    if arguments.train and arguments.valid:
+        keys = LabelKeys(arguments.energy_key)
+        return (
+            _read(arguments.train, keys, potential),
+            _read(arguments.valid, keys, potential),
+        )
+    if "options" not in provenance or arguments.train or arguments.valid:
+        raise ValueError(
+            f"{arguments.model} does not tell what it was trained on, or half of it "
+            "was given; name both with --train and --valid"
+        )
+    splits = load_splits(parse_options(provenance["options"], "the training's options"))
+    level = level_names(potential).index(arguments.target)
+    train, valid = (
+        [sample for sample in part if int(sample.level) == level]
+        for part in (splits.train, splits.valid)
+    )
+    return train, valid
+
+
+def _read(files: list[str], keys: LabelKeys, potential: Potential) -> list[Sample]:
+    structures = [s for file in files for s in read_structures(file, keys, False)]
+    check_species(structures, potential.atomic_numbers)
+    numbers, cutoff = potential.atomic_numbers, potential.config.cutoff
+    return [make_sample(structure, numbers, cutoff) for structure in structures]
+
+
+def describe(fit: Fit, n_train: int, n_valid: int) -> Iterator[str]:
+    """The fit in a few lines, and its calibration as a table."""
+    yield (
+        f"fitted to {n_train} training structures, calibrated on {n_valid}: "
+        f"multiplier {fit.multiplier:.4g}, regularizer {fit.regularizer:.1g}"
+    )
+    quality = fit.calibration
+    yield f"{'predicted':>12} {'found':>12}  meV/atom, RMS of each bin"
+    for deviation, error in zip(quality.deviations, quality.errors, strict=True):
+        yield f"{1000 * deviation:12.3f} {1000 * error:12.3f}"
+    yield f"errors over deviations: {quality.ratio:.2f}; slope {quality.slope:.2f}"

@@ -1,0 +1,74 @@
+"""The GPU benchmark's own logic, on emulated kernels."""
+
+import pathlib
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+
+BENCHMARKS = pathlib.Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import gpu
+    from gpu_systems import EmulatedOperators
+
+    monkeypatch.setattr(torch.ops, "petmad", EmulatedOperators())
+
+    yield gpu
+    for name in ("gpu", "gpu_systems", "report"):
+        sys.modules.pop(name, None)
+
+
+def test_copies_of_a_cell(gpu):
+    from gpu_systems import water
+
+    cell = water(2)
+    assert len(cell.positions) == 24
+    large = cell.repeat(2, 1, 2)
+    assert len(large.positions) == 96
+    back = large.first_cell()
+    np.testing.assert_array_equal(back.positions, cell.positions)
+    np.testing.assert_allclose(back.cell, cell.cell)
+
+
+def test_every_system_is_copies_of_its_cell(gpu):
+    from gpu_systems import make_systems
+
+    for name, system in make_systems(quick=False).items():
+        cell = system.first_cell()
+        assert len(system.positions) == int(name.split()[0])
+        n_copies = len(system.positions) // len(cell.positions)
+        ratio = np.linalg.det(system.cell) / np.linalg.det(cell.cell)
+        assert ratio == pytest.approx(n_copies)
+        inverse = np.linalg.inv(cell.cell)
+        moved = (system.positions.reshape(n_copies, -1, 3) - cell.positions) @ inverse
+        np.testing.assert_allclose(moved, np.rint(moved), atol=1e-9)
+
+
+def test_quick_run_on_the_cpu(gpu, capsys):
+    arguments = gpu.parse(["--device", "cpu", "--quick", "--rounds", "1"])
+    results = gpu.run(arguments)
+    assert results["is_emulated"]
+    rows = {k: v for k, v in results.items() if k.startswith("tiny")}
+    assert len(rows) == 6
+    for label, row in rows.items():
+        assert row["same_forces_again"], label
+        assert row["kept_edges_per_atom"] > 3
+        assert row["tflops"] > 0
+    single = rows["tiny, 48 water, fp32"]["force_error_ev_per_a"]
+    assert 0 < single < rows["tiny, 48 water, tf32"]["force_error_ev_per_a"]
+    assert "tiny, 48 water, fp16" in capsys.readouterr().out
+
+
+def test_wrong_kernels_are_refused(gpu, monkeypatch):
+    arguments = gpu.parse(["--device", "cpu", "--quick", "--rounds", "1"])
+    arguments.precisions = ["fp32"]
+    real = gpu.reference
+    monkeypatch.setattr(gpu, "reference", lambda *given: real(*given) + 1.0)
+    with pytest.raises(SystemExit, match="the kernels compute wrongly"):
+        gpu.run(arguments)

@@ -1,0 +1,77 @@
+"""What a step is expected to need, and the tier that fits."""
+
+import pytest
+import torch
+from cuda_tools import kernels, with_gradients
+
+
+S_SIZE = [256, 1024, 512, 256, 8, 3, 1, 4, 1]
+GIB = 2**30
+
+
+def plan(n_atoms, available=140 * GIB, sizes=S_SIZE):
+    counts = [n_atoms, 205 * n_atoms, round(24.5 * n_atoms)]
+    return kernels.plan_memory(sizes, counts, available)
+
+
+def test_rows_of_one_layer_by_hand():
+    # one edge, no center: compress 2; attention x, 1, qkv, mixed, sums; mlp x, 1,
+    # inner; combination 2d, 2, inner 2d; head rows d, inner and two outputs
+    sizes = [2, 8, 3, 5, 1, 1, 1, 8, 0]
+    kept = 2 + (2 + 1 + 6 + 2 + 1) + (2 + 1 + 3) + (4 + 2 + 4) + (2 + 5 + 10)
+    at_once = max(2 * 2 * 3 + 2 * 2, 8 * 2)
+    bytes_, tier, _ = kernels.plan_memory(sizes, [0, 0, 1], 10**9)
+    assert bytes_[0] == 8 * (kept + at_once)
+    assert bytes_[1] == bytes_[0] - 8 * (3 + 4 + 5)
+    assert tier == "keep_all"
+
+
+def test_needs_grow_with_atoms_and_fall_with_tiers():
+    small, large = plan(1000)[0], plan(2000)[0]
+    assert large == [2 * b for b in small]
+    assert small[1] < 0.75 * small[0]
+
+
+def test_first_tier_that_fits():
+    needs = plan(60_000)[0]
+    assert plan(60_000, needs[0])[1] == "keep_all"
+    assert plan(60_000, needs[0] - 1)[1] == "recompute_wide"
+    bytes_, tier, line = plan(60_000, needs[1] - 1)
+    assert tier == "recompute_wide"
+    assert "likely too little: use more GPUs, a smaller model or fewer atoms" in line
+    assert f"({bytes_[0] / GIB:.3g} GiB to keep all)" in line
+
+
+def test_sixty_thousand_atoms_of_s_fit_an_h200():
+    _, tier, line = plan(60_000)
+    assert tier == "keep_all"
+    assert line.startswith("memory: ")
+    assert line.endswith("140 GiB available, tier keep_all")
+
+
+def test_wrong_numbers_are_named():
+    with pytest.raises(RuntimeError, match="sizes of a network are 9 numbers, got 1"):
+        kernels.plan_memory([1], [0, 0, 0], 1)
+    with pytest.raises(RuntimeError, match="keep_all or recompute_wide, got 'all'"):
+        kernels.choose_memory_tier("all")
+
+
+@pytest.mark.parametrize("flags", [(True, False), (False, True)], ids=str)
+def test_recomputed_rows_give_the_same_bits(device, flags):
+    x = torch.randn(9, 24, dtype=torch.float64, device=device)
+    w_in, w_out = torch.randn(80, 24).to(x), torch.randn(24, 40).to(x)
+    gain, nothing = torch.ones(24).to(x), x.new_zeros(0)
+
+    def run(y):
+        weights = (w_in, w_in[:, 0].contiguous(), w_out, w_out[:, 0].contiguous())
+        norm = ("RMSNorm", gain, nothing, 1e-6)
+        return kernels.mlp(y, *norm, *weights, "SwiGLU", *flags)
+
+    kept = with_gradients(run, x)
+    kernels.choose_memory_tier("recompute_wide")
+    try:
+        again = with_gradients(run, x)
+    finally:
+        kernels.choose_memory_tier("keep_all")
+    for a, b in zip(kept, again, strict=True):
+        assert torch.equal(a, b)

@@ -1,0 +1,174 @@
+"""Evaluations: parts of errors by the obvious sums, predictions, the HTML report."""
+
+import json
+import re
+
+import ase.io
+import numpy as np
+import pytest
+import torch
+from toy_data import MODEL, alloys, write
+
+import petmad
+from petmad.cli import main
+from petmad.data.structures import LabelKeys, read_structures
+from petmad.export import export_model
+from petmad.model import PETConfig, Potential, TargetSpec
+from petmad.rotations import rotation_grid
+from petmad.training import checkpoint
+from petmad.training.evaluation import potential_predictor
+from petmad.training.report import rotational_errors
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A checkpoint and an exported file of one model with uncertainty, and data."""
+    folder = tmp_path_factory.mktemp("files")
+    torch.manual_seed(4)
+    targets = [TargetSpec(has_uncertainty=True), TargetSpec("energy/scan")]
+    potential = Potential(PETConfig.from_dict(MODEL), [29, 79], targets)
+    potential.to_dtype(torch.float64)
+    potential.compositions[1].data.fill_(1.0)
+    checkpoint.save(folder / "model.ckpt", potential, {})
+    export_model(potential, folder / "model.pt", "float64")
+    frames = alloys(12, seed=6)
+    for i, atoms in enumerate(frames):
+        atoms.info["kind"] = "even" if i % 2 == 0 else "odd"
+    frames[3].calc.results.pop("forces")
+    write(folder / "test.xyz", frames)
+    return folder
+
+
+def test_parts_of_the_errors(files):
+    """Each against sums written out, over all frames but the one without forces."""
+    keys = LabelKeys(group="kind")
+    result = petmad.evaluate(files / "model.ckpt", files / "test.xyz", keys)
+    structures = read_structures(files / "test.xyz", keys, needs_forces=False)
+    pairs = [
+        (s, p.labels.forces.numpy())
+        for s, p in zip(structures, result.predictions, strict=True)
+        if s.forces is not None
+    ]
+    moved = 1000 * np.concatenate([f - s.forces for s, f in pairs])
+    numbers = np.concatenate([s.atomic_numbers for s, _ in pairs])
+    errors = result.errors
+    for symbol, number in (("Cu", 29), ("Au", 79)):
+        chosen = moved[numbers == number]
+        found = errors["elements"][symbol]
+        assert found["mae"] == pytest.approx(np.abs(chosen).mean())
+        assert found["rmse"] == pytest.approx(np.sqrt((chosen**2).mean()))
+        assert found["n"] == chosen.size
+    for i, axis in enumerate("xyz"):
+        found = errors["components"][f"forces_{axis}"]["mae"]
+        assert found == pytest.approx(np.abs(moved[:, i]).mean())
+    energies = [
+        (float(p.labels.energies[0]) - s.energy) / len(s.atomic_numbers) * 1000
+        for s, p in zip(structures, result.predictions, strict=True)
+    ]
+    assert errors["overall"]["energy_mae"] == pytest.approx(np.abs(energies).mean())
+    for k, name in enumerate(("even", "odd")):
+        found = errors["subsets"][name]["energy_rmse"]
+        assert found == pytest.approx(np.sqrt(np.mean(np.square(energies[k::2]))))
+    strain = [
+        p.labels.strain_gradients[0].numpy() - s.stress * s.volume
+        for s, p in zip(structures, result.predictions, strict=True)
+    ]
+    shear = [1000 * 0.5 * (m[0, 1] + m[1, 0]) / 4 for m in strain]
+    found = errors["components"]["strain_xy"]["mae"]
+    assert found == pytest.approx(np.abs(shear).mean())
+
+
+def test_checkpoint_and_engine_agree(files):
+    first, second = (
+        petmad.evaluate(files / name, files / "test.xyz", rotation_order=1)
+        for name in ("model.ckpt", "model.pt")
+    )
+    assert first.errors["overall"] == pytest.approx(second.errors["overall"], rel=1e-8)
+    assert first.errors["uncertainty"]["ratio"] == pytest.approx(
+        second.errors["uncertainty"]["ratio"], rel=1e-6
+    )
+    for kind in ("energy", "forces"):
+        found = first.errors["rotations"][kind]
+        assert found > 0
+        assert found == pytest.approx(second.errors["rotations"][kind], rel=1e-6)
+
+
+def test_spread_over_orientations(files):
+    """Of one structure, against a loop over turned frames and the formula."""
+    potential, _ = checkpoint.load_potential(files / "model.ckpt")
+    predictor = potential_predictor(potential)
+    structure = read_structures(files / "test.xyz", needs_forces=False)[0]
+    grid = rotation_grid(3, inversion=True)
+    energies = []
+    for rotation in grid.rotations:
+        turned = structure.__class__(
+            **{
+                **structure.__dict__,
+                "positions": structure.positions @ rotation.T,
+                "cell": structure.cell @ rotation.T,
+            }
+        )
+        energies.append(float(predictor.predict(turned).labels.energies[0]))
+    mean = np.average(energies, weights=grid.weights)
+    variance = np.average((energies - mean) ** 2, weights=grid.weights)
+    found = rotational_errors(predictor, [structure], 3)
+    assert found["energy"] == pytest.approx(1000 * np.sqrt(variance) / 4)
+    assert found["n_rotations"] == 48
+
+
+def test_other_energies_of_a_checkpoint(files):
+    shifted = petmad.evaluate(
+        files / "model.ckpt", files / "test.xyz", target="energy/scan"
+    )
+    assert "uncertainty" not in shifted.errors
+    for name, message in (("model.ckpt", "no energy 'energy/x'"), ("model.pt", "main")):
+        with pytest.raises(ValueError, match=message):
+            petmad.evaluate(files / name, files / "test.xyz", target="energy/x")
+
+
+def test_command_writes_errors_predictions_and_report(files, tmp_path, capsys):
+    paths = {n: tmp_path / n for n in ("errors.json", "predictions.xyz", "report.html")}
+    command = ["evaluate", str(files / "model.pt"), str(files / "test.xyz")]
+    for name, path in paths.items():
+        command += [f"--{name.partition('.')[0]}", str(path)]
+    assert main([*command, "--subset-key", "kind", "--lebedev", "1"]) == 0
+    output = capsys.readouterr().out
+    for part in ("subset even", "Cu ", "orientations", "slope", "forces_x"):
+        assert part in output
+    errors = json.loads(paths["errors.json"].read_text())
+    assert errors["overall"]["forces_mae"] > 0
+    truth = ase.io.read(files / "test.xyz", ":")
+    result = petmad.evaluate(files / "model.pt", files / "test.xyz")
+    frames = ase.io.read(paths["predictions.xyz"], ":")
+    for atoms, expected, prediction in zip(
+        frames, truth, result.predictions, strict=True
+    ):
+        np.testing.assert_allclose(atoms.positions, expected.positions, atol=1e-7)
+        forces = prediction.labels.forces.numpy()
+        np.testing.assert_allclose(atoms.get_forces(), forces, atol=1e-7)
+        reference = expected.get_potential_energy()
+        assert atoms.info["reference_energy"] == pytest.approx(reference)
+        strain = prediction.labels.strain_gradients[0].numpy()
+        stress = 0.5 * (strain + strain.T) / expected.get_volume()
+        np.testing.assert_allclose(atoms.get_stress(voigt=False), stress, atol=1e-7)
+    report = paths["report.html"].read_text()
+    for name in ("parity of forces", "errors of energies", "calibration"):
+        assert f"<img alt='{name}' src='data:image/png;base64,iVBOR" in report
+    assert not re.search(r"(src|href)='?\"?(http|//)", report)
+
+
+def test_learning_curves_come_from_the_log(files, tmp_path):
+    (tmp_path / "csv" / "version_0").mkdir(parents=True)
+    log = "step,valid/energy_mae,valid/forces_mae\n1,,\n5,3.5,70\n9,2.5,60\n"
+    (tmp_path / "csv" / "version_0" / "metrics.csv").write_text(log)
+    (tmp_path / "best.ckpt").write_bytes((files / "model.ckpt").read_bytes())
+    result = petmad.evaluate(tmp_path / "best.ckpt", files / "test.xyz")
+    result.write_report(tmp_path / "report.html")
+    assert "learning curves" in (tmp_path / "report.html").read_text()
+
+
+def test_subset_that_is_not_there(files):
+    with pytest.raises(ValueError, match=r"frame 0 has no `group`.*subset key"):
+        petmad.evaluate(
+            files / "model.ckpt", files / "test.xyz", LabelKeys(group="group")
+        )

@@ -1,0 +1,79 @@
+"""Two processes that share a step do what one does: gradients, and validation."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from toy_data import alloys, write
+from toy_data import options as toy_options
+
+
+SCRIPT = """
+import json, os, sys
+import torch
+from petmad.training.module import TrainingModule
+from petmad.training.options import parse_options
+from petmad.training.trainer import train
+
+before = TrainingModule.on_before_optimizer_step
+
+def keep_gradients(self, optimizer):
+    before(self, optimizer)
+    if self.global_step == 0 and self.trainer.is_global_zero:
+        named = self.named_parameters()
+        torch.save({n: p.grad for n, p in named if p.grad is not None}, sys.argv[2])
+
+if __name__ == "__main__":
+    TrainingModule.on_before_optimizer_step = keep_gradients
+    train(parse_options(json.loads(sys.argv[1])))
+"""
+
+
+@pytest.mark.slow
+def test_gradients_of_two_processes_are_those_of_one(tmp_path):
+    """Of the first step, where the processes have unequal numbers of known labels."""
+    values = toy_options(tmp_path, epochs=1, dtype="float64", threads=1)
+    frames = alloys(8, seed=1)
+    first, second = np.random.default_rng([0, 0]).permutation(8)[:4].reshape(2, 2)
+    for k in second:
+        frames[k].calc.results.pop("forces")
+    frames[first[0]].calc.results.pop("stress")
+    values["data"]["train"] = write(tmp_path / "train.xyz", frames)
+    values["data"]["require_forces"] = False
+    values["training"]["warmup_fraction"] = 0.0
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    for devices, batch_size in ((1, 4), (2, 2)):
+        values["training"].update(devices=devices, batch_size=batch_size)
+        values["output"] = str(tmp_path / f"run{devices}")
+        gradients = str(tmp_path / f"gradients{devices}")
+        done = subprocess.run(
+            [sys.executable, str(script), json.dumps(values), gradients],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=280,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+    one, two = (
+        torch.load(tmp_path / f"gradients{devices}", weights_only=True)
+        for devices in (1, 2)
+    )
+    assert one.keys() == two.keys()
+    for name, gradient in one.items():
+        largest = float(gradient.abs().max())
+        torch.testing.assert_close(
+            two[name], gradient, rtol=1e-9, atol=1e-12 + 1e-10 * largest
+        )
+    assert any(float(gradient.abs().max()) > 1e-3 for gradient in one.values())
+    best = [
+        torch.load(tmp_path / f"run{n}" / "best.ckpt", weights_only=True)
+        for n in (1, 2)
+    ]
+    first, second = (b["petmad"]["provenance"]["validation"] for b in best)
+    assert first["forces_mae"] == pytest.approx(second["forces_mae"], rel=1e-3)
