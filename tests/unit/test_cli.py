@@ -90,11 +90,14 @@ def test_evaluate_prints_a_table(tmp_path, model, capsys):
     assert main(["evaluate", model, file]) == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert rows[0] == ["MAE", "RMSE"]
-    assert [(row[0], row[-1]) for row in rows[1:]] == [
+    assert [(row[0], row[-1]) for row in rows[1:4]] == [
         ("energy", "meV/atom"),
         ("forces", "meV/Å"),
         ("strain", "meV/atom"),
     ]
+    parts = ["Cu", "Au", *(f"forces_{x}" for x in "xyz")]
+    voigt = ("xx", "yy", "zz", "yz", "xz", "xy")
+    assert [row[0] for row in rows[4:]] == [*parts, *(f"strain_{x}" for x in voigt)]
     assert all(0 < float(row[1]) <= float(row[2]) for row in rows[1:])
 
 
