@@ -90,8 +90,8 @@ def test_no_model_and_keywords(lmp, setup, models):
     style = f"pair_style petmad {models['fixed']} "
     message = error_of(lmp, change(setup, style, "pair_style petmad "))
     assert "pair_style petmad: no model file was given; write: pair_style" in message
-    message = error_of(lmp, change(setup, style, f"{style} precision 3"))
-    assert "unknown keyword 'precision'; known are device, threads, charge" in message
+    message = error_of(lmp, change(setup, style, f"{style} digits 3"))
+    assert "unknown keyword 'digits'; known are device, precision, threads" in message
     message = error_of(lmp, change(setup, style, f"{style} threads"))
     assert "keyword 'threads' lacks its value" in message
     message = error_of(lmp, change(setup, style, f"{style} threads two"))
@@ -100,6 +100,15 @@ def test_no_model_and_keywords(lmp, setup, models):
     assert "`device` must be auto, cpu, cuda or cuda:N, got 'gpu'" in message
     message = error_of(lmp, change(setup, style, f"{style} check maybe"))
     assert "`check` must be yes or no, got 'maybe'" in message
+
+
+def test_precision(lmp, setup, models):
+    style = f"pair_style petmad {models['fixed']} device cpu precision "
+    line = f"pair_style petmad {models['fixed']} "
+    message = error_of(lmp, change(setup, line, f"{style} double "))
+    assert "`precision` must be auto, fp64, fp32, tf32 or fp16, got 'double'" in message
+    message = error_of(lmp, change(setup, line, f"{style} fp16 "))
+    assert "`precision` is fp16, but the model file holds float64 weights" in message
 
 
 def test_device_cuda_without_one(lmp, setup, models):
