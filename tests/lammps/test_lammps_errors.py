@@ -90,8 +90,8 @@ def test_no_model_and_keywords(lmp, setup, models):
     style = f"pair_style petmad {models['fixed']} "
     message = error_of(lmp, change(setup, style, "pair_style petmad "))
     assert "pair_style petmad: no model file was given; write: pair_style" in message
-    message = error_of(lmp, change(setup, style, f"{style} accuracy 3"))
-    assert "unknown keyword 'accuracy'; known are device, precision, threads, charge" in message
+    message = error_of(lmp, change(setup, style, f"{style} digits 3"))
+    assert "unknown keyword 'digits'; known are device, precision, threads" in message
     message = error_of(lmp, change(setup, style, f"{style} threads"))
     assert "keyword 'threads' lacks its value" in message
     message = error_of(lmp, change(setup, style, f"{style} threads two"))
@@ -102,6 +102,15 @@ def test_no_model_and_keywords(lmp, setup, models):
     assert "`check` must be yes or no, got 'maybe'" in message
     message = error_of(lmp, change(setup, style, f"{style} gpu/aware on"))
     assert "`gpu/aware` must be auto, yes or no, got 'on'" in message
+
+
+def test_precision(lmp, setup, models):
+    style = f"pair_style petmad {models['fixed']} device cpu precision "
+    line = f"pair_style petmad {models['fixed']} "
+    message = error_of(lmp, change(setup, line, f"{style} double "))
+    assert "`precision` must be auto, fp64, fp32, tf32 or fp16, got 'double'" in message
+    message = error_of(lmp, change(setup, line, f"{style} fp16 "))
+    assert "`precision` is fp16, but the model file holds float64 weights" in message
 
 
 def test_device_cuda_without_one(lmp, setup, models):
