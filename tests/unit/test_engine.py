@@ -212,8 +212,12 @@ BAD_SYSTEMS = {
         r"atoms 2 and 7 are 0.001 Å apart, nearer than 0.01 Å; remove overlapping",
     ),
     "own image": (
+        {"cell": np.diag([6.0, 6.0, 0.009])},
+        r"atoms 0 and 0 are 0.009 Å apart",
+    ),
+    "thin cell": (
         {"cell": np.diag([6.0, 6.0, 0.005])},
-        r"atoms 0 and 0 are 0.005 Å apart",
+        r"`cell` is 0.005 Å thick along row 2, .* cutoff of 4 Å; repeat the cell",
     ),
     "species": (
         {"species": np.full(12, 2)},
