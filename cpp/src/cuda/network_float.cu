@@ -4,6 +4,8 @@
 
 namespace petmad::cuda {
 
-template <> const NetworkKernels<float>& gpu_network_kernels<float>() { return network_table<float>; }
+template <> const NetworkKernels<float>& gpu_network_kernels<float>() {
+    return network_table<float>;
+}
 
 } // namespace petmad::cuda
