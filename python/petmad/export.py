@@ -7,6 +7,7 @@ without JSON; a copy of the metadata lies in the archive, see :mod:`petmad.model
 import copy
 import datetime
 import hashlib
+import io
 import json
 import os
 import pathlib
@@ -238,9 +239,27 @@ def export_model(
 
     partial = path.with_name(path.name + ".partial")
     extra = {"metadata.json": json.dumps(metadata, indent=1)}
-    torch.jit.save(scripted, str(partial), _extra_files=extra)
+    archive = io.BytesIO()
+    torch.jit.save(scripted, archive, _extra_files=extra)
+    _write_without_sources(archive, partial)
     os.replace(partial, path)
     return metadata
+
+
+def _write_without_sources(archive: io.BytesIO, path: pathlib.Path) -> None:
+    """Write an archive without the source lines it was compiled from.
+
+    They serve tracebacks, and name folders of the machine that exported.
+    """
+    archive.seek(0)
+    reader = torch._C.PyTorchFileReader(archive)
+    writer = torch._C.PyTorchFileWriter(str(path))
+    own = ("version", "byteorder", ".data/serialization_id")  # written by the writer
+    for name in reader.get_all_records():
+        if name not in own and not name.endswith(".debug_pkl"):
+            record = reader.get_record(name)
+            writer.write_record(name, record, len(record))
+    writer.write_end_of_file()
 
 
 def load_exported(

@@ -1,6 +1,7 @@
 """Exported files describe and prove themselves, and say what is wrong with them."""
 
 import json
+import pathlib
 import re
 import struct
 import subprocess
@@ -14,6 +15,7 @@ from graphs import answer
 from structures import Structure
 from variants import ATOMIC_NUMBERS, make_potential
 
+import petmad
 from petmad._engine import Engine
 from petmad.cli import main
 from petmad.export import export_model, weights_hash
@@ -47,6 +49,14 @@ def resave(source, target, change) -> None:
 
 
 # What a file says.
+
+
+def test_file_names_no_folders(model_path):
+    """Sources of the exporting machine would lie in the archive as debug records."""
+    folder = str(pathlib.Path(petmad.__file__).parent).encode()
+    with zipfile.ZipFile(model_path) as archive:
+        for name in archive.namelist():
+            assert folder not in archive.read(name), name
 
 
 def test_metadata(model_path, potential):
