@@ -3,8 +3,11 @@
 #include "pair_petmad.h"
 
 #include <algorithm>
+#include <chrono>
+#include <cstdio>
 #include <exception>
 #include <numeric>
+#include <thread>
 
 #include "atom.h"
 #include "comm.h"
@@ -224,6 +227,11 @@ void PairPetmad::fail_in_compute(const std::string& reason) const {
     if (comm->nprocs == 1) {
         error->all(FLERR, prefix + reason);
     }
+    // A launcher may end the job before it has passed on what the aborting rank wrote: the reason
+    // goes out beforehand and is given time.
+    std::fprintf(stderr, "ERROR on proc %d: %s%s\n", comm->me, prefix, reason.c_str());
+    std::fflush(stderr);
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
     error->one(FLERR, prefix + reason);
 }
 

@@ -34,6 +34,13 @@ def pytest_collection_modifyitems(config, items):
         items[:] = chosen
 
 
+@pytest.fixture(autouse=True)
+def _needs_gpu(request) -> None:
+    """Tests marked ``cuda`` skip where there is no GPU."""
+    if request.node.get_closest_marker("cuda") and not torch.cuda.is_available():
+        skip_or_fail("GPU", "torch sees no CUDA device")
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> pathlib.Path:
     """Folder of the reference data sets: ``PETMAD_DATA`` or ``../shared/data``."""
@@ -48,7 +55,5 @@ def data_dir() -> pathlib.Path:
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
 def device(request) -> torch.device:
-    """Every device the kernels run on; the GPU's half skips where there is none."""
-    if request.param == "cuda" and not torch.cuda.is_available():
-        skip_or_fail("GPU", "torch sees no CUDA device")
+    """Every device the kernels run on; the GPU's half is marked ``cuda``."""
     return torch.device(request.param)
