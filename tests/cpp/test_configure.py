@@ -64,6 +64,19 @@ def test_without_nvcc_the_summary_says_so(cmake, tmp_path):
     assert "AUTO: no nvcc on the PATH or in /usr/local/cuda/bin; GPUs run" in text
 
 
+def test_an_nvcc_that_fails_does_not_stop_the_build(cmake, tmp_path):
+    nvcc = tmp_path / "nvcc"
+    nvcc.write_text("#!/bin/sh\nexit 1\n")
+    nvcc.chmod(0o755)
+    options = [f"-DPETMAD_NVCC={nvcc}", "-DPETMAD_LAMMPS=OFF"]
+    code, text = configure(cmake, tmp_path / "auto", *options)
+    assert code == 0, text
+    assert f"AUTO: no nvcc that works: {nvcc} failed to compile a test" in text
+    code, text = configure(cmake, tmp_path / "on", *options, "-DPETMAD_CUDA=ON")
+    assert code != 0
+    assert "PETMAD_CUDA=ON, but there is no nvcc that works" in text
+
+
 def test_lammps_source_tree_that_is_none(cmake, tmp_path):
     code, text = configure(
         cmake, tmp_path / "build", f"-DPETMAD_LAMMPS_SOURCE_DIR={tmp_path}"
