@@ -1,8 +1,8 @@
 """What every test shares: threads, reference data, devices, and loud skips.
 
 A test that cannot run here skips with its reason; ``PETMAD_REQUIRE_GPU=1`` (likewise
-``_LAMMPS``, ``_MPI``, ``_DATA``) turns that skip into a failure. Tests marked
-``oracle`` need metatrain and run only when asked for: ``pytest -m oracle``.
+``_LAMMPS``, ``_MPI``, ``_DATA``, ``_NVCC``) turns that skip into a failure. Tests
+marked ``oracle`` need metatrain and run only when asked for: ``pytest -m oracle``.
 """
 
 import os

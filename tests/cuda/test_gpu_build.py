@@ -3,16 +3,17 @@
 import pathlib
 import shutil
 
-import pytest
 import torch
 from cuda_tools import kernels
+from resources import skip_or_fail
 
 
 NVCC = shutil.which("nvcc", path="/usr/local/cuda/bin") or shutil.which("nvcc")
 
 
-@pytest.mark.skipif(NVCC is None, reason="no nvcc here: builds have no code for GPUs")
 def test_kernels_are_compiled_where_nvcc_is():
+    if NVCC is None:
+        skip_or_fail("NVCC", "there is no nvcc: builds have no code for GPUs")
     assert kernels.has_kernels()
     assert torch.ops.petmad.has_gpu_kernels()
 
