@@ -9,6 +9,7 @@
 #include <ATen/Parallel.h>
 
 #include "cell_list.h"
+#include "list_arguments.h"
 #include "petmad/error.h"
 
 namespace petmad {
@@ -17,33 +18,15 @@ namespace {
 // Centers that a thread works on at a time: a center costs microseconds, a task about ten.
 constexpr int64_t centers_per_run = 32;
 
-void check_arguments(
-    const torch::Tensor& positions, const torch::Tensor& cell, const torch::Tensor& pbc,
-    double cutoff
+void check_is_on_cpu(
+    const torch::Tensor& positions, const torch::Tensor& cell, const torch::Tensor& pbc
 ) {
-    PETMAD_CHECK(
-        positions.dim() == 2 && positions.size(1) == 3,
-        "`positions` must have shape [n_atoms, 3], got ", positions.sizes(),
-        "; pass one row of x, y, z in Å per atom"
-    );
-    PETMAD_CHECK(
-        cell.dim() == 2 && cell.size(0) == 3 && cell.size(1) == 3,
-        "`cell` must have shape [3, 3], got ", cell.sizes(), "; pass lattice vectors as rows"
-    );
-    PETMAD_CHECK(
-        pbc.dim() == 1 && pbc.size(0) == 3, "`pbc` must have shape [3], got ", pbc.sizes(),
-        "; pass one flag per lattice vector"
-    );
     for (const torch::Tensor& tensor : {positions, cell, pbc}) {
         PETMAD_CHECK(
             tensor.is_cpu(), "`positions`, `cell` and `pbc` must be on the CPU, found one on ",
             tensor.device(), "; move them with .cpu()"
         );
     }
-    PETMAD_CHECK(
-        std::isfinite(cutoff) && cutoff > 0.0, "`cutoff` must be positive, got ", cutoff,
-        "; pass a radius in Å"
-    );
 }
 
 void check_finite(const SearchInput& input) {
@@ -121,7 +104,8 @@ NeighborList build(
     const torch::Tensor& positions, const torch::Tensor& cell, const torch::Tensor& pbc,
     double cutoff, int64_t n_centers
 ) {
-    check_arguments(positions, cell, pbc, cutoff);
+    check_list_arguments(positions, cell, pbc, cutoff);
+    check_is_on_cpu(positions, cell, pbc);
     const torch::Tensor dense_positions = positions.detach().to(torch::kFloat64).contiguous();
     const torch::Tensor dense_cell = cell.detach().to(torch::kFloat64).contiguous();
     const torch::Tensor flags = pbc.to(torch::kBool).contiguous();

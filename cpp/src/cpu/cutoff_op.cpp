@@ -5,7 +5,7 @@
 
 #include <torch/csrc/autograd/custom_function.h>
 
-#include "bump.h"
+#include "../bump.h"
 #include "rows.h"
 
 namespace petmad::cpu {

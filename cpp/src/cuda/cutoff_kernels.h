@@ -2,35 +2,12 @@
 // and their sources are those of cpu/cutoff_op.cpp.
 #pragma once
 
+#include "../bump.h"
 #include "kernels.h"
 #include "launch.h"
 
 namespace petmad::cuda {
 namespace {
-
-struct Bump {
-    double value;
-    double slope; ///< in the cutoff [1/Å]
-};
-
-/// ½[1 + tanh(cot πx)] and its slope; see cpu/bump.h.
-PETMAD_KERNEL Bump bump(double distance, double cutoff, double width) {
-    const double x = (distance - (cutoff - width)) / width;
-    if (x <= 0.0) {
-        return {1.0, 0.0};
-    }
-    if (x >= 1.0) {
-        return {0.0, 0.0};
-    }
-    constexpr double pi = 3.14159265358979323846;
-    constexpr double end = 1e-6; // TAPER_EPSILON of the plain version
-    const double inside = x < end ? end : (x > 1.0 - end ? 1.0 - end : x);
-    const double sine = sin(pi * inside);
-    const double tangent = cos(pi * inside) / sine;
-    const double s = 1.0 / (1.0 + exp(-2.0 * tangent));
-    const double rest = 1.0 / (1.0 + exp(2.0 * tangent));
-    return {s, 2.0 * pi / width * s * rest / (sine * sine)};
-}
 
 struct Solver {
     const double* distances;

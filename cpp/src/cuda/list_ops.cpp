@@ -5,36 +5,11 @@
 #include <cmath>
 
 #include "../geometry.h"
+#include "../list_arguments.h"
 #include "tensors.h"
 
 namespace petmad::cuda {
 namespace {
-
-void check_arguments(
-    const Tensor& positions, const Tensor& cell, const Tensor& pbc, double cutoff, int64_t n_centers
-) {
-    PETMAD_CHECK(
-        positions.dim() == 2 && positions.size(1) == 3,
-        "`positions` must have shape [n_atoms, 3], got ", positions.sizes(),
-        "; pass one row of x, y, z in Å per atom"
-    );
-    PETMAD_CHECK(
-        cell.dim() == 2 && cell.size(0) == 3 && cell.size(1) == 3,
-        "`cell` must have shape [3, 3], got ", cell.sizes(), "; pass lattice vectors as rows"
-    );
-    PETMAD_CHECK(
-        pbc.dim() == 1 && pbc.size(0) == 3, "`pbc` must have shape [3], got ", pbc.sizes(),
-        "; pass one flag per lattice vector"
-    );
-    PETMAD_CHECK(
-        std::isfinite(cutoff) && cutoff > 0.0, "`cutoff` must be positive, got ", cutoff,
-        "; pass a radius in Å"
-    );
-    PETMAD_CHECK(
-        n_centers <= positions.size(0), "`n_centers` is ", n_centers, " but there are only ",
-        positions.size(0), " atoms; pass at most the number of atoms, or -1 for all"
-    );
-}
 
 void check_finite(const Tensor& positions) {
     if (positions.isfinite().all().item<bool>()) {
@@ -163,7 +138,11 @@ NeighborList build_list(
     const Tensor& positions_, const Tensor& cell, const Tensor& pbc, double cutoff,
     int64_t n_centers
 ) {
-    check_arguments(positions_, cell, pbc, cutoff, n_centers);
+    check_list_arguments(positions_, cell, pbc, cutoff);
+    PETMAD_CHECK(
+        n_centers <= positions_.size(0), "`n_centers` is ", n_centers, " but there are only ",
+        positions_.size(0), " atoms; pass at most the number of atoms, or -1 for all"
+    );
     const Lattice lattice = lattice_of(cell, pbc);
     const c10::DeviceGuard guard(positions_.device());
     const Tensor positions = dense(positions_, torch::kFloat64);

@@ -1,16 +1,23 @@
 // The smooth step of PET's cutoffs, ½[1 + tanh(cot πx)], and its slope; 1 and 0 outside the taper.
+// One formula for CPUs and GPUs.
 #pragma once
 
 #include <cmath>
 
-namespace petmad::cpu {
+#if defined(__CUDACC__)
+#define PETMAD_ANYWHERE __host__ __device__ __forceinline__
+#else
+#define PETMAD_ANYWHERE inline
+#endif
+
+namespace petmad {
 
 struct Bump {
     double value = 0.0;
     double slope = 0.0; ///< in the cutoff [1/Å]; in the distance it is the negative
 };
 
-inline Bump bump(double distance, double cutoff, double width) {
+PETMAD_ANYWHERE Bump bump(double distance, double cutoff, double width) {
     const double x = (distance - (cutoff - width)) / width;
     if (x <= 0.0) {
         return {1.0, 0.0};
@@ -29,4 +36,4 @@ inline Bump bump(double distance, double cutoff, double width) {
     return {s, 2.0 * pi / width * s * rest / (sine * sine)};
 }
 
-} // namespace petmad::cpu
+} // namespace petmad
