@@ -373,7 +373,7 @@ def test_large_spreads_are_pointed_out():
     errors.update(b_l0_spread=0.101, b_l2_spread=float("nan"))
     first, second = spread_warnings(errors)
     assert first.startswith("b_l0: predictions spread over rotations by 0.101, more")
-    assert "fifth of the RMSE of 0.5; train longer, average" in first
+    assert "fifth of the RMSE of 0.5; set `spread_weight`, train longer" in first
     assert second.startswith("b_l2")
 
 

@@ -9,6 +9,7 @@ import lightning
 import torch
 
 from petmad.data import Batch
+from petmad.data.augmentation import random_rotation
 from petmad.model import Potential
 
 from .loss import (
@@ -33,6 +34,7 @@ from .tensors import (
     scaled_tensors,
     tensor_terms,
 )
+from .turning import turning_terms
 
 
 LOG = logging.getLogger(__name__)
@@ -110,7 +112,11 @@ class TrainingModule(lightning.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """The loss of a batch."""
-        terms = self.terms(self.potential, batch, create_graph=True)[0]
+        terms, _, tensors = self.terms(self.potential, batch, create_graph=True)
+        rotation = random_rotation(self.options.seed, self.global_step, batch_idx)
+        terms.update(
+            turning_terms(self.potential, batch, tensors, self.targets, rotation)
+        )
         loss = torch.stack(list(terms.values())).sum()
         logged = {f"train/loss_{name}": term.detach() for name, term in terms.items()}
         logged["train/loss"] = loss.detach()

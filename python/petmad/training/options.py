@@ -82,6 +82,18 @@ class TensorOptions(Section):
     """Factors of the blocks' loss terms, scalar block first; by default all 1."""
     loss: LossTerm = LossTerm()
     """Term of the loss, in units of each block's scale."""
+    spread_weight: float = pydantic.Field(0.0, ge=0)
+    """Further weight of the spread over rotations in the mean squared error. Above 0,
+    each step evaluates its structures twice, in two orientations."""
+
+    @pydantic.model_validator(mode="after")
+    def _has_a_spread_to_weigh(self) -> "TensorOptions":
+        if self.spread_weight > 0 and self.readout == "exact":
+            raise ValueError(
+                f"`spread_weight` is {self.spread_weight:g}, but `readout: exact` has "
+                "no spread over rotations; leave one of them out"
+            )
+        return self
 
     @pydantic.model_validator(mode="after")
     def _has_a_weight_per_block(self) -> "TensorOptions":

@@ -178,7 +178,7 @@ def spread_warnings(errors: dict[str, float]) -> list[str]:
         if key.endswith("_spread") and not spread < LARGE_SPREAD * rmse:
             lines.append(
                 f"{name}: predictions spread over rotations by {spread:.3g}, more than "
-                f"a fifth of the RMSE of {rmse:.3g}; train longer, average over "
-                "rotations, or use `readout: exact`, which has no spread"
+                f"a fifth of the RMSE of {rmse:.3g}; set `spread_weight`, train "
+                "longer, average over rotations, or use `readout: exact`, which has none"
             )
     return lines
