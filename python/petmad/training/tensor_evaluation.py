@@ -179,6 +179,6 @@ def spread_warnings(errors: dict[str, float]) -> list[str]:
             lines.append(
                 f"{name}: predictions spread over rotations by {spread:.3g}, more than "
                 f"a fifth of the RMSE of {rmse:.3g}; set `spread_weight`, train "
-                "longer, average over rotations, or use `readout: exact`, which has none"
+                "longer, average over rotations, or use `readout: exact` (it has none)"
             )
     return lines
