@@ -21,9 +21,19 @@ SMALL = {
 
 
 def all_tensors():
-    """Every kind from every readout, named ``kind_readout``; order 3 where free."""
+    """Every kind from every readout, named ``kind_readout``; order 3 where free.
+
+    With pair terms beside two of the readouts.
+    """
     return [
-        TargetSpec(f"{kind}_{readout}", kind, order=3, readout=readout, unit="eÅ")
+        TargetSpec(
+            f"{kind}_{readout}",
+            kind,
+            order=3,
+            readout=readout,
+            pair_terms=readout in ("edge", "direct"),
+            unit="eÅ",
+        )
         for kind in KINDS
         for readout in READOUTS
     ]
@@ -35,7 +45,9 @@ def water_tensors(readout="edge"):
         TargetSpec(
             "dipole", "vector", unit="eÅ", readout=readout, origin="center_of_mass"
         ),
-        TargetSpec("polarizability", "symmetric", unit="Å³", readout=readout),
+        TargetSpec(
+            "polarizability", "symmetric", unit="Å³", readout=readout, pair_terms=True
+        ),
         TargetSpec("shielding", "matrix", per_atom=True, unit="ppm", readout=readout),
     ]
 
@@ -49,6 +61,9 @@ def tensor_potential(specs, energy=True, seed=0, **hypers):
         for parameter in potential.parameters():
             if parameter.dim() > 0 and parameter.dtype == torch.float32:
                 parameter.data += 0.1 * torch.randn(parameter.shape)
+        for name, buffer in potential.named_buffers():
+            if "pair_terms" in name and name.endswith("weights"):
+                buffer += 0.1 * torch.randn(buffer.shape)
         for spec, composition in zip(targets, potential.compositions, strict=True):
             if spec.kind in ("energy", "scalar"):
                 composition.data[:, 0] = torch.tensor([-1.0, -3.0, -5.0])

@@ -47,6 +47,8 @@ class TargetSpec:
             :mod:`petmad.model.tensor_readout`.
         lambda_columns: whether blocks of λ ≥ 2 see the neighbors' harmonics directly,
             without which they vanish on a centrosymmetric site.
+        pair_terms: whether a tensor has terms of pairs of atoms beside its readout, see
+            :mod:`petmad.model.pair_terms`.
         origin: what a charged structure's dipole refers to; for the record.
     """
 
@@ -61,6 +63,7 @@ class TargetSpec:
     parity: int = 1
     readout: str = "edge"
     lambda_columns: bool = True
+    pair_terms: bool = False
     origin: str = ""
 
     def __post_init__(self) -> None:

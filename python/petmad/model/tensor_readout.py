@@ -7,7 +7,8 @@
 
 The fourth, ``direct``, is the plain :class:`~petmad.model.readout.Readout`: components
 as independent numbers, equivariance learned. All return their blocks side by side, in
-units of the scale, per atom.
+units of the scale, per atom, and may have pair terms beside them
+(:mod:`petmad.model.pair_terms`).
 """
 
 from typing import List, Tuple
@@ -18,6 +19,7 @@ from torch import nn
 from . import constants
 from .config import PETConfig
 from .graph import EdgeGraph
+from .pair_terms import PairedReadout, PairTerms
 from .pet import Features
 from .readout import Readout, TargetSpec
 from .tensors import Block, CoupledBasis, MaximalCoupling
@@ -36,6 +38,13 @@ WIDTH = 128
 
 def make_readout(config: PETConfig, spec: TargetSpec, n_species: int) -> nn.Module:
     """The readout a target asks for."""
+    readout = _learned_readout(config, spec, n_species)
+    if spec.blocks and spec.pair_terms:
+        return PairedReadout(readout, PairTerms(config, n_species, spec.blocks))
+    return readout
+
+
+def _learned_readout(config: PETConfig, spec: TargetSpec, n_species: int) -> nn.Module:
     if not spec.blocks or spec.readout == "direct":
         return Readout(config, spec.n_components)
     if spec.readout == "edge":

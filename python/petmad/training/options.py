@@ -71,6 +71,9 @@ class TensorOptions(Section):
     no basis, with components as plain numbers."""
     lambda_columns: bool = True
     """Let blocks of order 2 and higher see the neighbors' harmonics directly."""
+    pair_terms: bool = False
+    """Fit what pairs of atoms alone tell, by least squares, before training; the
+    network learns the rest. Helps where the density within the cutoff matters."""
     origin: (
         Literal["center_of_mass", "center_of_nuclear_charge", "independent"] | None
     ) = None
@@ -116,6 +119,7 @@ class TensorOptions(Section):
             parity=self.parity,
             readout=self.readout,
             lambda_columns=self.lambda_columns,
+            pair_terms=self.pair_terms,
             origin=self.origin or "",
         )
 

@@ -5,6 +5,7 @@ not centered: a mean subtracted from a block of order above 0 would not turn wit
 structure. Compositions are fitted to proper scalars alone.
 """
 
+import logging
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -18,6 +19,12 @@ from petmad.model.tensors import Block
 from .baseline import RANK_TOLERANCE
 from .loss import term_value
 from .options import Options, TensorOptions
+from .pair_fit import fit_block, pair_columns
+
+
+LOG = logging.getLogger(__name__)
+LEAST_SHARE = 1e-3
+"""Of the labels, for a network to learn beside pair terms that tell it all."""
 
 
 class TensorTarget(NamedTuple):
@@ -61,7 +68,7 @@ def block_names(spec: TargetSpec) -> list[str]:
 def fit_tensor_baseline(
     potential: Potential, samples: Sequence[Sample], targets: Sequence[TensorTarget]
 ) -> None:
-    """Fit compositions and scales of tensor targets and store them in the model.
+    """Fit compositions, pair terms and scales of tensor targets, in the model.
 
     Raises:
         ValueError: a block is zero throughout the training structures.
@@ -74,21 +81,45 @@ def fit_tensor_baseline(
         counts = torch.cat([_species_counts(s, n_species, spec) for s in known])
         sizes = counts.sum(1, keepdim=True) ** options.size_exponent
         composition = torch.zeros(n_species, spec.n_components, dtype=torch.float64)
-        for block, part in block_slices(spec):
-            if block == (0, 1):
-                composition[:, part] = torch.linalg.lstsq(
-                    counts, values[:, part], rcond=RANK_TOLERANCE, driver="gelsd"
-                ).solution
-            residual = (values[:, part] - counts @ composition[:, part]) / sizes
-            scale = float(residual.square().mean().sqrt())
+        for i, (block, part) in enumerate(block_slices(spec)):
+            counted = counts if block == (0, 1) else counts[:, :0]
+            fitted, residual = _fit_counts(counted, values[:, part])
+            scale = float((residual / sizes).square().mean().sqrt())
             if not scale > 1e-8 * max(1.0, float(values.abs().max())):
                 raise ValueError(
                     f"the block of order {block[0]} and parity {block[1]} of "
                     f"`{spec.name}` is zero in all training structures; use a `kind` "
                     "without it"
                 )
+            if spec.pair_terms and block[1] > 0:
+                terms = potential.readouts[index].pair_terms
+                columns = pair_columns(terms, terms.blocks[i], known, spec.per_atom)
+                by_pairs = fit_block(columns, values[:, part], counted)
+                fitted, left = _fit_counts(
+                    counted, values[:, part] - columns @ by_pairs
+                )
+                share = float((left / sizes).square().mean().sqrt()) / scale
+                scale *= max(share, LEAST_SHARE)
+                weights = terms.blocks[i].weights
+                weights.copy_((by_pairs / scale).reshape(weights.shape))
+                name = block_names(spec)[i]
+                LOG.info("pair terms leave %.2g %% of %s", 100 * share, name)
+            if counted.shape[1] > 0:
+                composition[:, part] = fitted
             potential.scales[index].data[:, part] = scale
         potential.compositions[index].data.copy_(composition)
+
+
+def _fit_counts(
+    counts: torch.Tensor, labels: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What atoms of each species [n_species, n] tell of labels, and what they leave."""
+    if counts.shape[1] == 0:
+        return labels[:0], labels
+    fitted = torch.linalg.lstsq(
+        counts, labels, rcond=RANK_TOLERANCE, driver="gelsd"
+    ).solution
+    return fitted, labels - counts @ fitted
 
 
 def _species_counts(sample: Sample, n_species: int, spec: TargetSpec) -> torch.Tensor:
