@@ -24,6 +24,7 @@ from .loss import (
     times,
 )
 from .metrics import Errors
+from .optimizer import make_optimizer
 from .options import TrainingOptions
 from .schedule import learning_rate_factor
 from .tensors import (
@@ -97,12 +98,8 @@ class TrainingModule(lightning.LightningModule):
             )
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam, or AdamW with weight decay."""
-        parameters = [p for p in self.potential.parameters() if p.requires_grad]
-        rate, decay = self.options.learning_rate, self.options.weight_decay
-        if decay > 0:
-            return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
-        return torch.optim.Adam(parameters, lr=rate)
+        """As the options say."""
+        return make_optimizer(self.potential, self.options)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Set the learning rate, a function of the step instead of a scheduler."""

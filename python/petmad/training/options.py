@@ -134,12 +134,15 @@ class TrainingOptions(Section):
     batch_atoms: int | None = pydantic.Field(None, ge=1)
     """Most atoms per step and device; batches then hold as many structures as fit,
     whatever ``batch_size``."""
+    optimizer: Literal["adam", "muon"] = "adam"
+    """Adam as upstream, or Muon for the matrices and Adam for the rest, which learns in
+    fewer steps from scratch."""
     learning_rate: float = pydantic.Field(1e-4, gt=0)
     """Peak of the schedule."""
     warmup_fraction: float = pydantic.Field(0.01, ge=0, lt=1)
     """Part of all steps in which the rate rises linearly; then half a cosine to 0."""
     weight_decay: float = pydantic.Field(0.0, ge=0)
-    """AdamW's decay; 0 is plain Adam."""
+    """Of the weights, decoupled; with 0 Adam is plain Adam."""
     gradient_clip: float = pydantic.Field(1.0, ge=0)
     """Largest norm of the parameters' gradient; 0 turns clipping off."""
     max_skipped: int = pydantic.Field(10, ge=0)
