@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 
 from petmad.data import Batch, Sample
+from petmad.data.lazy import labels_of
 from petmad.data.tensors import TensorLabel
 from petmad.model import EdgeGraph, Potential, TargetSpec
 from petmad.model.tensors import Block
@@ -69,7 +70,9 @@ def fit_tensor_baseline(
     n_species = len(potential.atomic_numbers)
     for spec, options in targets:
         index = potential.target_names.index(spec.name)
-        known = [s for s in samples if not torch.isnan(s.tensors[spec.name]).any()]
+        known = [
+            s for s in labels_of(samples) if not torch.isnan(s.tensors[spec.name]).any()
+        ]
         values = torch.cat([s.tensors[spec.name] for s in known])
         counts = torch.cat([_species_counts(s, n_species, spec) for s in known])
         sizes = counts.sum(1, keepdim=True) ** options.size_exponent

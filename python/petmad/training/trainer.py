@@ -4,6 +4,7 @@ import datetime
 import logging
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 import petmad
 from petmad.data import Sample
 from petmad.data.files import file_sha256
+from petmad.data.lazy import few, of_level
 from petmad.model import Potential, TargetSpec
 
 from . import checkpoint
@@ -142,14 +144,14 @@ def sharpen(potential: Potential, gain: float) -> None:
 
 
 def fit_baseline(
-    potential: Potential, samples: list[Sample], options: TrainingOptions
+    potential: Potential, samples: Sequence[Sample], options: TrainingOptions
 ) -> None:
     """Fit composition and scale of every energy and store them in the model.
 
     A level of theory without forces has the scale of the first, if that is by forces.
     """
     for level, name in enumerate(level_names(potential)):
-        chosen = [sample for sample in samples if int(sample.level) == level]
+        chosen = of_level(samples, level)
         index = potential.target_names.index(name)
         composition = fit_composition(chosen, len(potential.atomic_numbers))
         if level == 0 or options.energy_scale != "forces" or has_forces(chosen):
@@ -274,8 +276,9 @@ def summary(
 ) -> str:
     """What is about to be trained, in a few lines."""
     n_trained, n_parameters = count_parameters(potential)
-    n_atoms = sum(len(sample.species) for sample in splits.train)
-    n_edges = sum(len(sample.centers) for sample in splits.train)
+    chosen = few(splits.train)
+    n_atoms = sum(len(sample.species) for sample in chosen)
+    n_edges = sum(len(sample.centers) for sample in chosen)
     return "\n".join(
         [
             f"structures: {len(splits.train)} training, {len(splits.valid)} validation",
