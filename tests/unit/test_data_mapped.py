@@ -143,7 +143,7 @@ def training_options(folder, file, **training):
     return parse_options(values)
 
 
-@pytest.mark.parametrize("packing", [{}, {"batch_atoms": 40}])
+@pytest.mark.parametrize("packing", [{"batch_size": 20}, {"batch_atoms": 80}])
 def test_training_is_that_of_the_text(pair, tmp_path, packing):
     results = []
     for file in pair:

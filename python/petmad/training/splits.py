@@ -14,6 +14,7 @@ from petmad.data.structures import check_species
 
 from .data_options import DataOptions, LabelOptions
 from .options import Options
+from .stages import losses_of
 from .tensors import tensor_labels
 from .trained import trained_energies
 
@@ -76,7 +77,10 @@ def load_structures(
     """Training and validation structures; see :func:`load_splits`."""
     data = options.data
     labels = tensor_labels(options)
-    wants_forces = options.training.loss.forces.weight > 0
+    wants_forces = any(
+        max(loss.forces.weight, loss.direct_forces.weight) > 0
+        for loss in losses_of(options.training)
+    )
 
     def read(
         files: str | list[str], level: LabelOptions, index: int, skips: bool = False
