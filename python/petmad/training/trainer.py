@@ -27,6 +27,7 @@ from .callbacks import Checkpoints, ValidationLog
 from .direct import direct_targets, fit_direct_scales
 from .loaders import count_steps, train_loader, valid_loader
 from .loss import ENERGY, level_names
+from .memory import keep_freed_memory
 from .module import TrainingModule
 from .options import Options, TrainingOptions, parse_options
 from .splits import Splits, all_files, load_splits
@@ -57,6 +58,7 @@ def train(options: Options, resume: str | Path | None = None) -> Path:
     training = options.training
     if training.threads is not None:
         torch.set_num_threads(training.threads)
+    keep_freed_memory()
     start = load_start(options)
     options = complete(options, start)
     splits = load_splits(options)
