@@ -93,6 +93,11 @@ def data(arguments: argparse.Namespace) -> None:
     """``petmad data``."""
     from petmad.data.convert import convert as run
 
+    # Labels of a further level are not those that the main one has.
+    prefix = f"{arguments.level}_" if arguments.level else ""
+    for label in ("energy", "forces", "stress"):
+        if getattr(arguments, f"{label}_key") is None:
+            setattr(arguments, f"{label}_key", prefix + label)
     result = run(
         arguments.files,
         arguments.output,
@@ -253,7 +258,7 @@ def _add_data(commands: argparse._SubParsersAction) -> None:
     )
     command.add_argument("files", nargs="+", help=FILES)
     command.add_argument("-o", "--output", required=True, help=".aselmdb, to write")
-    _add_labels(command)
+    _add_labels(command, "as it is called in the output")
     command.add_argument("--virial-key", help="name of the virial [eV]; default: none")
     command.add_argument(
         "--level",
@@ -269,15 +274,23 @@ def _add_data(commands: argparse._SubParsersAction) -> None:
     command.set_defaults(run=data)
 
 
-def _add_labels(command: argparse.ArgumentParser) -> None:
-    """Options for names and units of labels."""
+def _add_labels(command: argparse.ArgumentParser, default: str = "") -> None:
+    """Options for names and units of labels.
+
+    Args:
+        command: to add them to.
+        default: says what stands for a name that is not given; without, it is that of
+            the label.
+    """
     for label, unit in (
         ("energy", "eV"),
         ("forces", "eV/Å"),
         ("stress", "eV/Å^3"),
     ):
         command.add_argument(
-            f"--{label}-key", default=label, help=f"name of the {label}"
+            f"--{label}-key",
+            default=None if default else label,
+            help=f"name of the {label}" + (default and f"; default: {default}"),
         )
         command.add_argument(f"--{label}-unit", default=unit, help="its unit")
 

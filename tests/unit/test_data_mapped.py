@@ -267,13 +267,15 @@ def test_command_converts_units_and_levels(tmp_path, capsys):
     names += ["--forces-unit", "Ha/Bohr", "--level", "fine", "-o", out]
     assert main(["data", "convert", str(tmp_path / "a.xyz"), *names]) == 0
     assert "wrote 6 frames" in capsys.readouterr().out
-    keys = LabelKeys("fine_energy", "fine_forces")
+    keys = LabelKeys("fine_energy", "fine_forces", "fine_stress")
     fine, plain = read_structures(out, keys), read_structures(out)
     assert "tight" not in read_frames(out)[0].info
     for a, b, energy in zip(fine, plain, expected, strict=True):
         assert a.energy == pytest.approx(energy, abs=1e-5)
         assert b.energy == pytest.approx(energy, abs=1e-5)
         np.testing.assert_allclose(a.forces, b.forces, atol=1e-5)
+        assert a.stress is None
+        assert b.stress is not None  # the main level's stays where it was
 
 
 def test_conversion_checks_and_leaves_nothing_behind(tmp_path, capsys):
