@@ -4,6 +4,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 
 def train(arguments: argparse.Namespace) -> None:
@@ -41,20 +42,12 @@ def _train(arguments: argparse.Namespace, command: str) -> None:
 
 def evaluate(arguments: argparse.Namespace) -> None:
     """``petmad evaluate``."""
-    from petmad.data.structures import LabelKeys, lacks_label
+    from petmad.data.reading import lacks_label
     from petmad.training.evaluation import format_errors, load_predictor
     from petmad.training.report import evaluate as run
     from petmad.training.report import format_breakdown
 
-    keys = LabelKeys(
-        arguments.energy_key,
-        arguments.forces_key,
-        arguments.stress_key,
-        group=arguments.subset_key,
-        energy_unit=arguments.energy_unit,
-        forces_unit=arguments.forces_unit,
-        stress_unit=arguments.stress_unit,
-    )
+    keys = _label_keys(arguments, group=arguments.subset_key)
     predictor = load_predictor(arguments.model, arguments.target)
     has_labels = not lacks_label(arguments.file, arguments.energy_key)
     has_tensors = _evaluate_tensors(arguments)
@@ -94,6 +87,41 @@ def _evaluate_tensors(arguments: argparse.Namespace) -> bool:
     errors = evaluate_tensors(potential, arguments.file, keys, arguments.rotations)
     print(format_tensor_errors(potential, errors))
     return True
+
+
+def data(arguments: argparse.Namespace) -> None:
+    """``petmad data``."""
+    from petmad.data.convert import convert as run
+
+    # Labels of a further level are not those that the main one has.
+    prefix = f"{arguments.level}_" if arguments.level else ""
+    for label in ("energy", "forces", "stress"):
+        if getattr(arguments, f"{label}_key") is None:
+            setattr(arguments, f"{label}_key", prefix + label)
+    result = run(
+        arguments.files,
+        arguments.output,
+        _label_keys(arguments, virial=arguments.virial_key),
+        not arguments.allow_no_forces,
+        arguments.level,
+    )
+    print("\n".join(result.findings))
+    print(f"wrote {result.n_frames} frames to {arguments.output}")
+
+
+def _label_keys(arguments: argparse.Namespace, **other: str | None) -> Any:
+    """Names and units of the labels that the command line tells."""
+    from petmad.data.structures import LabelKeys
+
+    return LabelKeys(
+        arguments.energy_key,
+        arguments.forces_key,
+        arguments.stress_key,
+        energy_unit=arguments.energy_unit,
+        forces_unit=arguments.forces_unit,
+        stress_unit=arguments.stress_unit,
+        **other,
+    )
 
 
 def uncertainty(arguments: argparse.Namespace) -> None:
@@ -168,11 +196,13 @@ def lammps(arguments: argparse.Namespace) -> None:
     )
 
 
+FILES = "extended XYZ, plain, .xz or .gz, or an ASE database: .db or .aselmdb"
 EXTRAS = {
     train: "train",
     finetune: "train",
     evaluate: "train",
     uncertainty: "train",
+    data: "train",
     export: "train",
     convert: "train",
     demo: "demo",
@@ -188,6 +218,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=_version())
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_train(commands)
+    _add_data(commands)
     _add_evaluate(commands)
     _add_uncertainty(commands)
     _add_export(commands)
@@ -219,21 +250,58 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
         command.set_defaults(run=run)
 
 
-def _add_evaluate(commands: argparse._SubParsersAction) -> None:
-    command = commands.add_parser(
-        "evaluate", help="errors of a model on labelled structures"
+def _add_data(commands: argparse._SubParsersAction) -> None:
+    parent = commands.add_parser("data", help="files of labelled structures")
+    actions = parent.add_subparsers(required=True, metavar="ACTION")
+    command = actions.add_parser(
+        "convert", help="check files and write one memory-mapped file (ASE-LMDB)"
     )
-    command.add_argument("model", help="checkpoint (.ckpt) or exported model")
-    command.add_argument("file", help="extended XYZ, plain, .xz or .gz, or ASE .db")
+    command.add_argument("files", nargs="+", help=FILES)
+    command.add_argument("-o", "--output", required=True, help=".aselmdb, to write")
+    _add_labels(command, "as it is called in the output")
+    command.add_argument("--virial-key", help="name of the virial [eV]; default: none")
+    command.add_argument(
+        "--level",
+        default="",
+        metavar="NAME",
+        help="of theory: call the labels NAME_energy ..., beside others of a frame",
+    )
+    command.add_argument(
+        "--allow-no-forces",
+        action="store_true",
+        help="let frames have no forces, rather than stop at one",
+    )
+    command.set_defaults(run=data)
+
+
+def _add_labels(command: argparse.ArgumentParser, default: str = "") -> None:
+    """Options for names and units of labels.
+
+    Args:
+        command: to add them to.
+        default: says what stands for a name that is not given; without, it is that of
+            the label.
+    """
     for label, unit in (
         ("energy", "eV"),
         ("forces", "eV/Å"),
         ("stress", "eV/Å^3"),
     ):
         command.add_argument(
-            f"--{label}-key", default=label, help=f"name of the {label}"
+            f"--{label}-key",
+            default=None if default else label,
+            help=f"name of the {label}" + (default and f"; default: {default}"),
         )
         command.add_argument(f"--{label}-unit", default=unit, help="its unit")
+
+
+def _add_evaluate(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser(
+        "evaluate", help="errors of a model on labelled structures"
+    )
+    command.add_argument("model", help="checkpoint (.ckpt) or exported model")
+    command.add_argument("file", help=FILES)
+    _add_labels(command)
     command.add_argument("--subset-key", help="name of what tells subsets apart")
     command.add_argument(
         "--target", default="energy", help="energy of a checkpoint, e.g. energy/r2scan"

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from toy_data import alloys, write
 
+from petmad.data import read_structures
 from petmad.data.files import file_sha256
 from petmad.data.structures import (
     LabelKeys,
     check_species,
-    read_structures,
     species_of,
     to_structure,
 )

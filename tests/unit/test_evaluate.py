@@ -11,7 +11,8 @@ from toy_data import MODEL, alloys, write
 
 import petmad
 from petmad.cli import main
-from petmad.data.structures import LabelKeys, read_structures
+from petmad.data import read_structures
+from petmad.data.structures import LabelKeys
 from petmad.export import export_model
 from petmad.model import PETConfig, Potential, TargetSpec
 from petmad.rotations import rotation_grid

@@ -14,9 +14,9 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from toy_data import alloys, write
 from toy_data import options as toy_options
 
-from petmad.data import collate
+from petmad.data import collate, read_structures
 from petmad.data.sampler import AtomPacking, ResumableBatchSampler
-from petmad.data.structures import LabelKeys, read_structures, to_structure
+from petmad.data.structures import LabelKeys, to_structure
 from petmad.training import checkpoint
 from petmad.training.loss import Levels, predict, predict_with
 from petmad.training.options import parse_options

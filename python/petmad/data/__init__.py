@@ -1,7 +1,8 @@
 """From files to tensors: structures, samples with their edges, and batches."""
 
 from .dataset import Batch, Sample, StructureDataset, collate, make_sample
-from .structures import Structure, read_structures
+from .reading import read_structures
+from .structures import Structure
 
 
 __all__ = [

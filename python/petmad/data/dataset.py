@@ -73,24 +73,31 @@ class Batch(NamedTuple):
 
 
 def make_sample(
-    structure: Structure, atomic_numbers: list[int], cutoff: float
+    structure: Structure, atomic_numbers: list[int], cutoff: float | None
 ) -> Sample:
     """Tensors of a structure, its neighbor list included.
 
     Args:
         structure: its elements must be among ``atomic_numbers``.
         atomic_numbers: species of the model, ascending.
-        cutoff: radius of the list [Å].
+        cutoff: radius of the list [Å]; None makes a sample without edges.
     """
     positions = torch.from_numpy(structure.positions)
     cell = torch.from_numpy(structure.cell)
-    edges = neighbor_list(positions, cell, torch.from_numpy(structure.pbc), cutoff)
+    if cutoff is None:
+        vectors, none = positions[:0], torch.empty(0, dtype=torch.int32)
+        centers, neighbors, reverse_edges = none, none, none
+    else:
+        edges = neighbor_list(positions, cell, torch.from_numpy(structure.pbc), cutoff)
+        vectors = edge_vectors(positions, cell, edges)
+        centers, neighbors = edges.centers, edges.neighbors
+        reverse_edges = edges.reverse_edges
     energy, forces, strain_gradients = structure.labels()
     return Sample(
-        edge_vectors=edge_vectors(positions, cell, edges),
-        centers=edges.centers.to(torch.int32),
-        neighbors=edges.neighbors.to(torch.int32),
-        reverse_edges=edges.reverse_edges.to(torch.int32),
+        edge_vectors=vectors,
+        centers=centers.to(torch.int32),
+        neighbors=neighbors.to(torch.int32),
+        reverse_edges=reverse_edges.to(torch.int32),
         species=torch.from_numpy(
             np.searchsorted(atomic_numbers, structure.atomic_numbers).astype(np.int32)
         ),

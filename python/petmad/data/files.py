@@ -1,68 +1,97 @@
-"""Frames from files: extended XYZ, plain or packed, and ASE databases.
+"""Frames from files: extended XYZ, plain or packed, ASE databases, mapped or not.
 
-ASE reads packed multi-frame files in quadratic time, so they are unpacked in memory
-first.
+Extended XYZ is cut into frames here: ASE reads packed multi-frame files in quadratic
+time, and large ones it would hold in memory twice.
 """
 
 import gzip
 import hashlib
 import io
+import itertools
 import lzma
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import ase
 import ase.db
 import ase.io
 
+from .mapped import SUFFIXES, MappedFrames
+from .progress import progress
+
 
 PACKED = {".xz": lzma.open, ".gz": gzip.open}
 DATABASES = (".db",)
 
 
-def read_frames(path: str | Path) -> list[ase.Atoms]:
-    """All frames of a file: extended XYZ, plain, ``.xz`` or ``.gz``, or an ASE ``.db``.
+def read_frames(path: str | Path) -> Sequence[ase.Atoms]:
+    """All frames of a file: extended XYZ, ``.xz`` and ``.gz`` too, or an ASE database.
 
-    Key-value pairs and data of a database's rows become entries of ``info``.
+    Databases are ``.db``, or memory-mapped ``.aselmdb``, whose frames are read when
+    they are asked for. Key-value pairs and data of rows become entries of ``info``.
 
     Raises:
         ValueError: the file is missing, of another format, or has no frames.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"no such data file: {path} (looked in {Path.cwd()})")
-    is_database = path.suffix in DATABASES
-    kind = "an ASE database" if is_database else "extended XYZ"
-    try:
-        frames = _from_database(path) if is_database else _from_xyz(path)
-    except Exception as error:
-        raise ValueError(
-            f"{path} cannot be read as {kind} ({type(error).__name__}: {error}); "
-            "convert it with `ase convert`"
-        ) from error
-    if not frames:
+    _check_exists(path)
+    if path.suffix in SUFFIXES:
+        frames: Sequence[ase.Atoms] = MappedFrames(path)
+    else:
+        frames = list(progress(stream_frames(path), f"reading {path.name}"))
+    if len(frames) == 0:
         raise ValueError(
             f"{path} holds no structures; give a file with at least one frame"
         )
     return frames
 
 
-def _from_xyz(path: Path) -> list[ase.Atoms]:
-    if path.suffix not in PACKED:
-        return ase.io.read(path, ":", format="extxyz")
-    with PACKED[path.suffix](path, "rt") as file:
-        text = io.StringIO(file.read())
-    return ase.io.read(text, ":", format="extxyz")
+def stream_frames(path: str | Path) -> Iterator[ase.Atoms]:
+    """The frames of such a file one by one, whatever its size.
+
+    Raises:
+        ValueError: the file is missing or of another format.
+    """
+    path = Path(path)
+    _check_exists(path)
+    if path.suffix in SUFFIXES:
+        yield from MappedFrames(path)
+        return
+    is_database = path.suffix in DATABASES
+    kind = "an ASE database" if is_database else "extended XYZ"
+    try:
+        yield from _from_database(path) if is_database else _from_xyz(path)
+    except Exception as error:
+        raise ValueError(
+            f"{path} cannot be read as {kind} ({type(error).__name__}: {error}); "
+            "convert it with `ase convert`"
+        ) from error
 
 
-def _from_database(path: Path) -> list[ase.Atoms]:
-    frames = []
+def _check_exists(path: Path) -> None:
+    if not path.is_file():
+        raise ValueError(f"no such data file: {path} (looked in {Path.cwd()})")
+
+
+def _from_xyz(path: Path) -> Iterator[ase.Atoms]:
+    with PACKED.get(path.suffix, open)(path, "rt") as file:
+        while (count := file.readline()).strip():
+            rest = itertools.islice(file, int(count) + 1)
+            text = io.StringIO(count + "".join(rest))
+            yield ase.io.read(text, format="extxyz")
+
+
+def _from_database(path: Path) -> Iterator[ase.Atoms]:
     for row in ase.db.connect(path, append=True).select():
         atoms = row.toatoms()
         atoms.info.update({**row.data, **row.key_value_pairs})
-        frames.append(atoms)
-    return frames
+        yield atoms
 
 
 def file_sha256(path: str | Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while part := file.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()

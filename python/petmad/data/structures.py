@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import ase
@@ -10,7 +9,6 @@ import numpy as np
 from ase.data import chemical_symbols
 from ase.stress import voigt_6_to_full_3x3_stress
 
-from .files import read_frames
 from .tensors import TensorLabel, check_origin, read_tensor
 from .units import unit_factor
 
@@ -107,60 +105,17 @@ class LabelKeys:
         return unit_factor(getattr(self, f"{kind}_unit"), kind)
 
 
-def read_structures(
-    path: str | Path,
-    keys: LabelKeys | None = None,
-    needs_forces: bool = True,
-    skips_unlabelled: bool = False,
-) -> list[Structure]:
-    """Read and check the labelled structures of a file.
-
-    Args:
-        path: extended XYZ file, plain, ``.xz`` or ``.gz``, or an ASE database.
-        keys: names of the labels.
-        needs_forces: whether a frame without forces is an error.
-        skips_unlabelled: whether frames without energy are left out, rather than an
-            error, as long as one has it.
-
-    Raises:
-        ValueError: a label is missing, misshapen or not finite; names file and frame.
-    """
-    keys = keys or LabelKeys()
-    frames = read_frames(path)
-    for label in keys.tensors:
-        if not any(label.key in _labels(atoms) for atoms in frames):
-            known = sorted(set(_labels(frames[0])) - {"numbers", "positions"})
-            raise ValueError(
-                f"no frame of {path} has `{label.key}`, needed as {label.spec.name}; "
-                f"the first has {known}; name the right one with "
-                f"`targets.{label.spec.name}.key`"
-            )
-    is_wanted = [not skips_unlabelled or keys.energy in _labels(a) for a in frames]
-    if not any(is_wanted):
-        raise ValueError(_missing(str(path), "energy", keys.energy, _labels(frames[0])))
-    return [
-        to_structure(atoms, f"{path}, frame {i}", keys, needs_forces)
-        for i, atoms in enumerate(frames)
-        if is_wanted[i]
-    ]
-
-
-def lacks_label(path: str | Path, key: str) -> bool:
-    """Whether no frame of a file has a label of this name."""
-    return not any(key in _labels(atoms) for atoms in read_frames(path))
-
-
 def to_structure(
     atoms: ase.Atoms, source: str, keys: LabelKeys, needs_forces: bool = True
 ) -> Structure:
     """Labels and geometry of one frame, checked; see :func:`read_structures`."""
-    labels = _labels(atoms)
+    labels = labels_of_frame(atoms)
     has_energy = keys.energy is not None
     if has_energy and keys.energy not in labels:
-        raise ValueError(_missing(source, "energy", keys.energy, labels))
+        raise ValueError(missing_label(source, "energy", keys.energy, labels))
     if has_energy and needs_forces and keys.forces not in labels:
         raise ValueError(
-            _missing(source, "forces", keys.forces, labels)
+            missing_label(source, "forces", keys.forces, labels)
             + ", admit frames without forces with `data.require_forces: false`, or "
             "train on energies alone with `training.loss.forces.weight: 0`"
         )
@@ -200,13 +155,14 @@ def to_structure(
     return structure
 
 
-def _labels(atoms: ase.Atoms) -> dict[str, Any]:
+def labels_of_frame(atoms: ase.Atoms) -> dict[str, Any]:
     """Everything that may be a label; calculator results win over info and arrays."""
     results = atoms.calc.results if atoms.calc is not None else {}
     return {**atoms.arrays, **atoms.info, **results}
 
 
-def _missing(source: str, what: str, key: str, labels: dict[str, Any]) -> str:
+def missing_label(source: str, what: str, key: str, labels: dict[str, Any]) -> str:
+    """Message that a label is not there, with those that are."""
     found = sorted(set(labels) - {"numbers", "positions"})
     return (
         f"{source} has no `{key}`, needed as {what}; it has {found}; "

@@ -11,6 +11,7 @@ import torch
 from ase.data import atomic_numbers as numbers_of_symbols
 
 from petmad.data import Sample, collate
+from petmad.data.lazy import of_level
 from petmad.model import Potential
 
 from .baseline import RANK_TOLERANCE
@@ -87,7 +88,7 @@ def adapt_compositions(
         is_new = name in new_targets
         refits_all = is_new or (name == ENERGY and finetune.composition == "fit")
         species = list(range(len(numbers))) if refits_all else added
-        chosen = [s for s in samples if int(s.level) == level]
+        chosen = of_level(samples, level)
         if species:
             refit_composition(potential, name, chosen, species)
 

@@ -5,11 +5,15 @@ from collections.abc import Sequence
 import torch
 
 from petmad.data import Sample
+from petmad.data.lazy import labels_of
 
 
 RANK_TOLERANCE = 1e-10
 """Relative size below which singular values of the composition matrix count as zero.
 The solution of smallest norm is the limit of upstream's ridge, without its rounding."""
+BLOCK = 8192
+"""Structures after which the equations of a large set are reduced to as many as there
+are unknowns."""
 
 
 def fit_composition(samples: Sequence[Sample], n_species: int) -> torch.Tensor:
@@ -23,15 +27,16 @@ def fit_composition(samples: Sequence[Sample], n_species: int) -> torch.Tensor:
         [n_species] float64 eV. Where the compositions cannot tell species apart, the
         smallest energies.
     """
-    counts = torch.stack(
-        [
-            torch.bincount(s.species, minlength=n_species).to(torch.float64)
-            for s in samples
-        ]
-    )
-    energies = torch.stack([s.energy for s in samples])
+    rows: list[torch.Tensor] = []
+    for sample in labels_of(samples):
+        counts = torch.bincount(sample.species, minlength=n_species)
+        rows.append(torch.cat([counts.to(torch.float64), sample.energy[None]]))
+        if len(rows) == BLOCK:
+            # Rotating the equations keeps their solution; the last row is the misfit.
+            rows = list(torch.linalg.qr(torch.stack(rows), mode="r").R)
+    equations = torch.stack(rows)
     return torch.linalg.lstsq(
-        counts, energies[:, None], rcond=RANK_TOLERANCE, driver="gelsd"
+        equations[:, :-1], equations[:, -1:], rcond=RANK_TOLERANCE, driver="gelsd"
     ).solution[:, 0]
 
 
@@ -40,7 +45,7 @@ def energy_spread(samples: Sequence[Sample], composition: torch.Tensor) -> float
     residuals = torch.stack(
         [
             (s.energy - composition[s.species.long()].sum()) / len(s.species)
-            for s in samples
+            for s in labels_of(samples)
         ]
     )
     return float(residuals.square().mean().sqrt())
@@ -48,13 +53,17 @@ def energy_spread(samples: Sequence[Sample], composition: torch.Tensor) -> float
 
 def force_spread(samples: Sequence[Sample]) -> float:
     """Root mean square of the known force components [eV/Å]."""
-    forces = torch.cat([s.forces for s in samples])
-    return float(forces[~torch.isnan(forces)].square().mean().sqrt())
+    total, count = 0.0, 0
+    for sample in labels_of(samples):
+        known = sample.forces[~torch.isnan(sample.forces)]
+        total += float(known.square().sum())
+        count += known.numel()
+    return (total / count) ** 0.5 if count else float("nan")
 
 
 def has_forces(samples: Sequence[Sample]) -> bool:
     """Whether any force is known."""
-    return any(not torch.isnan(s.forces).all() for s in samples)
+    return any(not torch.isnan(s.forces).all() for s in labels_of(samples))
 
 
 def fit_scale(

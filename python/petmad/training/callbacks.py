@@ -1,6 +1,8 @@
 """What a training leaves behind: checkpoints, and a line per validation."""
 
+import datetime
 import logging
+import time
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +103,14 @@ class Checkpoints(Callback):
 
 
 class ValidationLog(Callback):
-    """One line of errors per validation."""
+    """One line of errors per validation, and the time that is left."""
+
+    def on_train_start(
+        self, trainer: lightning.Trainer, pl_module: TrainingModule
+    ) -> None:
+        """Begin to count the time."""
+        self._started = time.monotonic()
+        self._first_epoch = trainer.current_epoch
 
     def on_validation_end(
         self, trainer: lightning.Trainer, pl_module: TrainingModule
@@ -113,7 +122,7 @@ class ValidationLog(Callback):
         parts = [
             f"{name} {errors[f'{name}_mae']:.3f} {unit} "
             f"(RMSE {errors[f'{name}_rmse']:.3f})"
-            for prefix in ("", *(f"{level}:" for level in pl_module.errors.levels))
+            for prefix in self._prefixes(pl_module)
             for name, unit in (
                 (f"{prefix}{name}", unit) for name, unit in UNITS.items()
             )
@@ -125,12 +134,28 @@ class ValidationLog(Callback):
             for name, unit in pl_module.tensor_errors.units.items()
             if f"{name}_mae" in errors
         ]
+        done, total = trainer.current_epoch + 1, trainer.max_epochs
         LOG.info(
-            "epoch %d of %d: MAE of %s",
-            trainer.current_epoch + 1,
-            trainer.max_epochs,
+            "epoch %d of %d: MAE of %s%s",
+            done,
+            total,
             "; ".join(parts),
+            self._time_left(done, total),
         )
+
+    @staticmethod
+    def _prefixes(pl_module: TrainingModule) -> list[str]:
+        """Of names of errors: of all, of levels of theory, of direct heads."""
+        direct = ["direct_"] if pl_module.direct else []
+        return ["", *(f"{level}:" for level in pl_module.errors.levels), *direct]
+
+    def _time_left(self, done: int, total: int) -> str:
+        """By the time that the epochs since the start, or a resumption, took."""
+        if done == total:
+            return ""
+        per_epoch = (time.monotonic() - self._started) / (done - self._first_epoch)
+        left = round(per_epoch * (total - done))
+        return f"; {datetime.timedelta(seconds=left)} left"
 
 
 def validation_metrics(trainer: lightning.Trainer) -> dict[str, float]:

@@ -78,9 +78,11 @@ class LabelOptions(Section):
 
 
 class DataOptions(LabelOptions):
-    """Where the structures are: extended XYZ, also ``.xz`` or ``.gz``, or ASE ``.db``.
+    """Where the structures are: extended XYZ or ASE databases.
 
-    Files are relative to the working directory.
+    Extended XYZ may be packed, ``.xz`` or ``.gz``; databases are ``.db``, or
+    ``.aselmdb``, memory-mapped, for sets larger than memory. Files are relative to the
+    working directory.
     """
 
     train: str | list[str]

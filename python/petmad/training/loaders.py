@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import lightning
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from petmad.data import Sample, StructureDataset, collate
+from petmad.data.lazy import sizes_of
 from petmad.data.sampler import AtomPacking, ResumableBatchSampler, steps_per_epoch
 from petmad.model import TargetSpec
 
@@ -28,6 +29,20 @@ class ResumableLoader(DataLoader):
         """Nothing to restore."""
 
 
+class Chunks(Dataset):
+    """Consecutive samples by so many, made when they are asked for."""
+
+    def __init__(self, samples: Sequence[Sample], indices: range, size: int) -> None:
+        self._samples = samples
+        self._chunks = [indices[i : i + size] for i in range(0, len(indices), size)]
+
+    def __len__(self) -> int:
+        return len(self._chunks)
+
+    def __getitem__(self, index: int) -> list[Sample]:
+        return [self._samples[i] for i in self._chunks[index]]
+
+
 def atom_packing(
     samples: Sequence[Sample], options: TrainingOptions
 ) -> AtomPacking | None:
@@ -35,7 +50,7 @@ def atom_packing(
     if options.batch_atoms is None:
         return None
     return AtomPacking(
-        [len(sample.species) for sample in samples],
+        sizes_of(samples),
         options.batch_atoms,
         options.seed,
         options.epochs,
@@ -93,7 +108,6 @@ def valid_loader(
             f"{len(samples)} validation structures cannot be shared by "
             f"{trainer.world_size} devices; add structures or lower `training.devices`"
         )
-    mine = samples[trainer.global_rank :: trainer.world_size]
-    size = options.batch_size
-    chunks = [mine[i : i + size] for i in range(0, len(mine), size)]
+    mine = range(trainer.global_rank, len(samples), trainer.world_size)
+    chunks = Chunks(samples, mine, options.batch_size)
     return DataLoader(chunks, batch_size=None, collate_fn=collate)

@@ -80,10 +80,12 @@ def predict_with(
     raw: bool = False,
     create_graph: bool = False,
     levels: Levels | None = None,
+    with_gradients: bool = True,
 ) -> tuple[Labels, dict[str, torch.Tensor]]:
     """:func:`predict`, and other outputs per atom from the same evaluation.
 
-    With ``levels``, the energy of each structure is that of its own level.
+    With ``levels``, the energy of each structure is that of its own level. Without
+    gradients, forces and strain gradients are NaN.
     """
     vectors = graph.edge_vectors.detach().requires_grad_(True)
     graph = graph._replace(edge_vectors=vectors)
@@ -96,10 +98,14 @@ def predict_with(
         index = levels.of_structures[graph.structures]
         atomic = atomic.gather(1, index[:, None])[:, 0]
     energies = _sum_by_structure(atomic, graph)
+    others = {name: results[name] for name in outputs}
+    if not with_gradients:
+        forces = energies.new_full((len(graph.species), 3), float("nan"))
+        strains = energies.new_full((len(energies), 3, 3), float("nan"))
+        return Labels(energies, forces, strains), others
     (gradients,) = torch.autograd.grad(
         energies.sum(), vectors, create_graph=create_graph
     )
-    others = {name: results[name] for name in outputs}
     return fold(energies, gradients, graph), others
 
 

@@ -12,6 +12,7 @@ from petmad.data import Batch
 from petmad.data.augmentation import random_rotation
 from petmad.model import Potential
 
+from .direct import direct_labels, direct_targets, direct_terms, true_direct
 from .loss import (
     Labels,
     Levels,
@@ -26,7 +27,7 @@ from .loss import (
 from .metrics import Errors
 from .optimizer import make_optimizer
 from .options import TrainingOptions
-from .schedule import learning_rate_factor
+from .stages import Stage, learning_rate_at, stage_at, stages_of
 from .tensors import (
     TensorErrors,
     TensorTarget,
@@ -66,8 +67,9 @@ class TrainingModule(lightning.LightningModule):
         self.averaged = None
         if options.ema_decay > 0:
             self.averaged = copy.deepcopy(potential).requires_grad_(False)
-        self.n_steps = n_steps
-        self.n_warmup = int(options.warmup_fraction * n_steps)
+        self.stages = stages_of(options, n_steps)
+        self.direct = [spec.name for spec in direct_targets(options)]
+        self.direct_errors = Errors()
         self.targets = list(targets)
         if energies is None:
             energies = level_names(potential)
@@ -83,6 +85,11 @@ class TrainingModule(lightning.LightningModule):
     def result(self) -> Potential:
         """The model to validate and to keep: the average where there is one."""
         return self.potential if self.averaged is None else self.averaged
+
+    @property
+    def stage(self) -> Stage:
+        """The part of the training that the next step is in."""
+        return stage_at(self.stages, self.global_step)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Step, then update the average of the weights."""
@@ -103,9 +110,9 @@ class TrainingModule(lightning.LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Set the learning rate, a function of the step instead of a scheduler."""
-        factor = learning_rate_factor(self.global_step, self.n_steps, self.n_warmup)
+        step, warmup = self.global_step, self.options.warmup_fraction
         for group in self.optimizers().param_groups:
-            group["lr"] = self.options.learning_rate * factor
+            group["lr"] = learning_rate_at(self.stage, step, warmup)
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """The loss of a batch."""
@@ -155,8 +162,13 @@ class TrainingModule(lightning.LightningModule):
     def terms(
         self, potential: Potential, batch: Batch, create_graph: bool = False
     ) -> tuple[dict[str, torch.Tensor], Labels | None, dict[str, torch.Tensor]]:
-        """Terms of the loss, raw labels, and raw tensors by target."""
-        names = [spec.name for spec, _ in self.targets]
+        """Terms of the loss, raw labels, and raw values of other targets.
+
+        Tensors are summed over structures unless they belong to atoms; direct heads are
+        told per atom.
+        """
+        names = [spec.name for spec, _ in self.targets] + self.direct
+        loss = self.stage.loss
         terms, predicted = {}, None
         if self.has_energy:
             predicted, atomic = predict_with(
@@ -166,14 +178,16 @@ class TrainingModule(lightning.LightningModule):
                 raw=True,
                 create_graph=create_graph,
                 levels=Levels(self.level_names, batch.levels),
+                with_gradients=loss.needs_gradients or not create_graph,
             )
             labels = scaled_targets(self.potential, batch, self.level_names)
             terms = loss_terms(
                 *self.in_units_of_the_loss(predicted, labels, batch),
                 batch.n_atoms,
-                self.options.loss,
+                loss,
                 self.shared_counts(labels) if create_graph else None,
             )
+            terms |= self.direct_terms(atomic, batch, create_graph)
         else:
             atomic = potential(batch.graph, names, raw=True)
         tensors = {
@@ -182,13 +196,24 @@ class TrainingModule(lightning.LightningModule):
         }
         scaled = scaled_tensors(self.potential, batch, self.targets)
         terms.update(tensor_terms(tensors, scaled, batch.n_atoms, self.targets))
+        tensors |= {name: atomic[name] for name in self.direct}
         return terms, predicted, tensors
+
+    def direct_terms(
+        self, atomic: dict[str, torch.Tensor], batch: Batch, is_shared: bool
+    ) -> dict[str, torch.Tensor]:
+        """Terms of the direct heads; with ``is_shared``, of a step of all processes."""
+        if not self.direct:
+            return {}
+        predicted = direct_labels(self.potential, atomic, batch)
+        counts = self.shared_counts(true_direct(batch)) if is_shared else None
+        return direct_terms(self.potential, predicted, batch, self.stage.loss, counts)
 
     def in_units_of_the_loss(
         self, predicted: Labels, targets: Labels, batch: Batch
     ) -> tuple[Labels, Labels]:
         """Both as they are, in units of the scale, or in eV and Å."""
-        if self.options.loss.units == "scale":
+        if self.stage.loss.units == "scale":
             return predicted, targets
         levels = Levels(self.level_names, batch.levels)
         scales = energy_scales(self.potential, levels)
@@ -204,6 +229,7 @@ class TrainingModule(lightning.LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Forget the errors of the last validation."""
         self.errors.reset()
+        self.direct_errors.reset()
         self.tensor_errors.reset()
         self.loss_sums = [0.0, 0]
 
@@ -218,10 +244,16 @@ class TrainingModule(lightning.LightningModule):
         self.loss_sums[1] += n_structures
         scaled = scaled_tensors(self.potential, batch, self.targets)
         self.tensor_errors.add(
-            in_units(self.potential, tensors),
+            in_units(self.potential, {name: tensors[name] for name in scaled}),
             in_units(self.potential, scaled),
             batch.n_atoms,
         )
+        if self.direct:
+            self.direct_errors.add(
+                direct_labels(self.potential, tensors, batch),
+                true_direct(batch),
+                batch.n_atoms,
+            )
         if predicted is None:
             return
         targets = scaled_targets(self.potential, batch, self.level_names)
@@ -238,15 +270,22 @@ class TrainingModule(lightning.LightningModule):
         sums = torch.cat(
             [
                 self.errors.sums.flatten(),
+                self.direct_errors.sums.flatten(),
                 self.tensor_errors.sums.flatten(),
                 torch.tensor(self.loss_sums, dtype=torch.float64),
             ]
         )
         sums = self.trainer.strategy.reduce(sums.to(self.device), reduce_op="sum").cpu()
-        n_sums = self.errors.sums.numel()
-        self.errors.sums = sums[:n_sums].reshape_as(self.errors.sums)
-        self.tensor_errors.sums = sums[n_sums:-2].reshape_as(self.tensor_errors.sums)
+        first = 0
+        for errors in (self.errors, self.direct_errors, self.tensor_errors):
+            stop = first + errors.sums.numel()
+            errors.sums, first = sums[first:stop].reshape_as(errors.sums), stop
         results: dict[str, Any] = self.errors.compute()
+        for name, value in self.direct_errors.compute().items():
+            if name.endswith("_prod"):
+                results[name] *= value
+            else:
+                results[f"direct_{name}"] = value
         tensors = self.tensor_errors.compute()
         for name in self.tensor_errors.names:
             for kind in ("mae", "rmse"):

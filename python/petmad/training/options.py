@@ -30,6 +30,13 @@ class LossTerm(Section):
     """Where the Huber loss turns linear, in the units of the loss."""
 
 
+class DirectTerm(LossTerm):
+    """A term of a direct head, left out unless it has a weight."""
+
+    weight: float = pydantic.Field(0.0, ge=0)
+    """Factor of the term; 0 leaves out the head."""
+
+
 class LossOptions(Section):
     """Loss: energies and strain gradients per atom, and force components."""
 
@@ -41,6 +48,16 @@ class LossOptions(Section):
     """Force components."""
     stress: LossTerm = LossTerm()
     """Strain gradient per atom, where the data have a stress."""
+    direct_forces: DirectTerm = DirectTerm()
+    """Force components of a direct head, no gradient of the energy; with a weight, the
+    model gets that head. In units of the root mean square force."""
+    direct_stress: DirectTerm = DirectTerm()
+    """Likewise the strain gradient per atom, in units of its root mean square."""
+
+    @property
+    def needs_gradients(self) -> bool:
+        """Whether the energy must be differentiated; without, a step is much faster."""
+        return self.forces.weight > 0 or self.stress.weight > 0
 
     @property
     def terms(self) -> tuple[LossTerm, LossTerm, LossTerm]:
@@ -124,6 +141,17 @@ class TensorOptions(Section):
         )
 
 
+class StageOptions(Section):
+    """A part of a training, see ``training.stages``."""
+
+    epochs: int = pydantic.Field(ge=1)
+    """Its length."""
+    learning_rate: float | None = pydantic.Field(None, gt=0)
+    """Peak of its schedule; by default ``training.learning_rate``."""
+    loss: LossOptions = LossOptions()
+    """Terms of its loss."""
+
+
 class TrainingOptions(Section):
     """How the model is trained."""
 
@@ -162,6 +190,11 @@ class TrainingOptions(Section):
     water their error was 815 meV/Å (that of predicting zero), but 380 with 4."""
     loss: LossOptions = LossOptions()
     """Terms of the loss."""
+    stages: list[StageOptions] = pydantic.Field([])
+    """Consecutive parts, each with its own ``epochs``, ``loss`` and ``learning_rate``,
+    its own warm-up and cosine, in place of ``loss``. Direct heads first, gradients
+    after: ``[{epochs: 9, loss: {forces: {weight: 0}, stress: {weight: 0},
+    direct_forces: {weight: 1}}}, {epochs: 9}]``."""
     rotate: bool = True
     """Turn each structure at random in each epoch."""
     seed: int = pydantic.Field(0, ge=0)
@@ -205,6 +238,20 @@ class TrainingOptions(Section):
             raise ValueError(
                 f"`parameters: {self.parameters}` leaves the network as it is, which "
                 "without `start_from` means random weights; name a model to start from"
+            )
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _has_stages_that_fill_it(self) -> "TrainingOptions":
+        total = sum(stage.epochs for stage in self.stages)
+        if self.stages and total != self.epochs:
+            raise ValueError(
+                f"the `epochs` of `stages` add up to {total}, but `epochs` is "
+                f"{self.epochs}; make them equal"
+            )
+        if self.stages and self.loss != LossOptions():
+            raise ValueError(
+                "`loss` and `stages` are both given; move the loss into the stages"
             )
         return self
 
@@ -253,6 +300,16 @@ class Options(Section):
                     f"`training.monitor` is {self.training.monitor}, but no energy is "
                     "trained (`data.energy_key` is null); use mae_prod or loss"
                 )
+        losses = [stage.loss for stage in self.training.stages] or [self.training.loss]
+        has_direct = any(
+            max(loss.direct_forces.weight, loss.direct_stress.weight) > 0
+            for loss in losses
+        )
+        if has_direct and self.data.energy_key is None:
+            raise ValueError(
+                "`direct_forces` and `direct_stress` learn the labels that go with an "
+                "energy, but `data.energy_key` is null; name the energy"
+            )
         taken = sorted({"energy", "features", "cutoff_stats"} & set(self.targets))
         if taken:
             raise ValueError(
@@ -326,8 +383,8 @@ def _explain(problem: dict[str, Any]) -> str:
 
 def _fields(section: Any) -> dict[str, Any]:
     """Name and type of each option of a section; empty for a plain value."""
-    if typing.get_origin(section) is dict:
-        return _fields(typing.get_args(section)[1])
+    if typing.get_origin(section) in (dict, list):
+        return _fields(typing.get_args(section)[-1])
     if section is ModelOptions:
         return {
             name: field.type for name, field in PETConfig.__dataclass_fields__.items()

@@ -12,6 +12,7 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from petmad.data import Structure, read_structures
+from petmad.data.progress import progress
 from petmad.data.structures import LabelKeys, check_species
 from petmad.rotations import rotation_grid
 
@@ -94,7 +95,7 @@ def evaluate(
     check_species(structures, predictor.atomic_numbers)
     if keys is None or keys.group is None:
         structures = [dataclasses.replace(s, group="") for s in structures]
-    predictions = [predictor.predict(structure) for structure in structures]
+    predictions = [predictor.predict(s) for s in progress(structures, "evaluating")]
     errors = break_down(structures, predictions)
     quality = uncertainty_quality(structures, predictions)
     if quality is not None:

@@ -1,17 +1,20 @@
 """Training and validation samples from the options' files."""
 
 import logging
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from petmad.data import Sample, Structure, make_sample, read_structures
+from petmad.data import Sample, Structure, read_structures
 from petmad.data.consistency import check_energies, check_gradients
-from petmad.data.quality import inspect, largest_force
-from petmad.data.structures import check_species, species_of
+from petmad.data.lazy import FEW, LazyStructures, few, join, make_samples, survey, take
+from petmad.data.quality import inspect
+from petmad.data.structures import check_species
 
 from .data_options import DataOptions, LabelOptions
 from .options import Options
+from .stages import losses_of
 from .tensors import tensor_labels
 from .trained import trained_energies
 
@@ -28,51 +31,64 @@ class Splits(NamedTuple):
         atomic_numbers: species of the model, ascending.
     """
 
-    train: list[Sample]
-    valid: list[Sample]
+    train: Sequence[Sample]
+    valid: Sequence[Sample]
     atomic_numbers: list[int]
 
 
 def load_splits(options: Options) -> Splits:
     """Read, check and convert all structures; neighbor lists are built here, once.
 
-    What is odd in the training set is logged.
+    Structures of mapped files are checked here, and read again, with their lists, when
+    they are needed. What is odd in the training set is logged.
 
     Raises:
         ValueError: a file or label is wrong, an element unknown, or a split empty.
     """
     train, valid = load_structures(options)
     if options.data.check_gradients and options.data.energy_key is not None:
-        check_labels([*train, *valid], trained_energies(options))
+        check_labels([*first(train), *first(valid)], trained_energies(options))
     train = without_strong_forces(train, options.data)
-    atomic_numbers = sorted(set(options.data.atomic_numbers or species_of(train)))
-    check_species(train + valid, atomic_numbers)
+    atomic_numbers = sorted(set(options.data.atomic_numbers or survey(train).elements))
+    for part in (train, valid):
+        if not set(survey(part).elements) <= set(atomic_numbers):
+            check_species(part, atomic_numbers)
     cutoff = options.model.cutoff
     splits = Splits(
-        [make_sample(structure, atomic_numbers, cutoff) for structure in train],
-        [make_sample(structure, atomic_numbers, cutoff) for structure in valid],
+        make_samples(train, atomic_numbers, cutoff),
+        make_samples(valid, atomic_numbers, cutoff),
         atomic_numbers,
     )
-    for finding in inspect(train, splits.train, valid):
+    for finding in inspect(few(train), few(splits.train), few(valid)):
         LOG.warning("training data: %s", finding)
     return splits
 
 
-def load_structures(options: Options) -> tuple[list[Structure], list[Structure]]:
+def first(structures: Sequence[Structure]) -> list[Structure]:
+    """All of a list; of what is lazy, the first, which may be neighbors in time."""
+    if not isinstance(structures, LazyStructures):
+        return list(structures)
+    return [structures[i] for i in range(min(FEW, len(structures)))]
+
+
+def load_structures(
+    options: Options,
+) -> tuple[Sequence[Structure], Sequence[Structure]]:
     """Training and validation structures; see :func:`load_splits`."""
     data = options.data
     labels = tensor_labels(options)
-    wants_forces = options.training.loss.forces.weight > 0
+    wants_forces = any(
+        max(loss.forces.weight, loss.direct_forces.weight) > 0
+        for loss in losses_of(options.training)
+    )
 
     def read(
         files: str | list[str], level: LabelOptions, index: int, skips: bool = False
-    ) -> list[Structure]:
+    ) -> list[Sequence[Structure]]:
         keys = level.label_keys(index, tensors=labels, group=data.group_key)
         needs_forces = wants_forces and level.require_forces and not skips
         return [
-            structure
-            for file in as_list(files)
-            for structure in read_structures(file, keys, needs_forces, skips)
+            read_structures(file, keys, needs_forces, skips) for file in as_list(files)
         ]
 
     train, valid = read(data.train, data, 0), []
@@ -86,9 +102,9 @@ def load_structures(options: Options) -> tuple[list[Structure], list[Structure]]
         elif shares and data.valid is not None:
             valid += read(data.valid, level, index, skips=True)
     if data.valid is not None:
-        return train, valid
-    kept, apart = split(train, data)
-    return kept, apart + valid
+        return join(train), join(valid)
+    kept, apart = split(join(train), data)
+    return kept, join([apart, *valid])
 
 
 def check_labels(structures: list[Structure], levels: list[str]) -> None:
@@ -105,8 +121,8 @@ def check_labels(structures: list[Structure], levels: list[str]) -> None:
 
 
 def without_strong_forces(
-    structures: list[Structure], data: DataOptions
-) -> list[Structure]:
+    structures: Sequence[Structure], data: DataOptions
+) -> Sequence[Structure]:
     """Structures within ``data.max_force``.
 
     Raises:
@@ -114,8 +130,8 @@ def without_strong_forces(
     """
     if data.max_force is None:
         return structures
-    kept = [s for s in structures if largest_force(s) <= data.max_force]
-    if not kept:
+    kept = np.flatnonzero(survey(structures).largest_forces <= data.max_force)
+    if len(kept) == 0:
         raise ValueError(
             f"all {len(structures)} training structures have forces beyond "
             f"`data.max_force` {data.max_force:g} eV/Å; raise it"
@@ -126,12 +142,12 @@ def without_strong_forces(
         len(structures),
         data.max_force,
     )
-    return kept
+    return take(structures, kept)
 
 
 def split(
-    structures: list[Structure], data: DataOptions
-) -> tuple[list[Structure], list[Structure]]:
+    structures: Sequence[Structure], data: DataOptions
+) -> tuple[Sequence[Structure], Sequence[Structure]]:
     """Keep a random part aside for validation; both keep the order of the file.
 
     Groups stay whole, and so do the levels of theory of one frame.
@@ -139,21 +155,26 @@ def split(
     Raises:
         ValueError: there are too few structures, or groups, for the fraction.
     """
-    groups = list(dict.fromkeys(s.group for s in structures))
-    n_valid = round(data.valid_fraction * len(groups))
-    n_train = len(groups) - n_valid
+    _, firsts, members = np.unique(
+        survey(structures).groups, return_index=True, return_inverse=True
+    )
+    n_valid = round(data.valid_fraction * len(firsts))
+    n_train = len(firsts) - n_valid
     if n_valid == 0 or n_train == 0:
         what = "structures" if data.group_key is None else f"`{data.group_key}` groups"
         raise ValueError(
-            f"`data.valid_fraction` {data.valid_fraction} of {len(groups)} {what} "
+            f"`data.valid_fraction` {data.valid_fraction} of {len(firsts)} {what} "
             f"leaves {n_train} for training and {n_valid} for validation; "
             "change it, or name a file with `data.valid`"
         )
-    order = np.random.default_rng(data.split_seed).permutation(len(groups))
-    apart = {groups[i] for i in order[n_train:]}
+    # Groups are counted in the order in which they appear.
+    order = np.random.default_rng(data.split_seed).permutation(len(firsts))
+    is_apart = np.zeros(len(firsts), dtype=bool)
+    is_apart[np.argsort(firsts)[order[n_train:]]] = True
+    is_apart = is_apart[members]
     return (
-        [s for s in structures if s.group not in apart],
-        [s for s in structures if s.group in apart],
+        take(structures, np.flatnonzero(~is_apart)),
+        take(structures, np.flatnonzero(is_apart)),
     )
 
 

@@ -16,6 +16,7 @@ from petmad.model import Potential, TargetSpec
 
 from .adapt import with_species
 from .checkpoint import load_any
+from .direct import direct_targets
 from .loss import ENERGY
 from .options import ModelOptions, Options
 from .tensors import tensor_targets
@@ -57,12 +58,13 @@ def load_start(options: Options) -> Start | None:
     origin = with_species(origin, options.finetune.new_species)
     _check_options(options, origin)
     specs = start_targets(options, origin)
+    direct = [spec.name for spec in direct_targets(options.training)]
     _log_targets(path, origin, specs)
     new = [
         spec.name
         for spec in specs
         if not _is_inherited(spec, origin)
-        and spec.name in {*options.targets, *trained_energies(options)}
+        and spec.name in {*options.targets, *trained_energies(options), *direct}
     ]
     lightning.seed_everything(options.training.seed, verbose=False)  # of new heads
     copies = {name: _parent(name, options, origin) for name in new if is_energy(name)}
@@ -88,6 +90,7 @@ def start_targets(options: Options, origin: Potential) -> list[TargetSpec]:
     A target of the options that the model has in another form takes its place.
     """
     wanted = {target.spec.name: target.spec for target in tensor_targets(options)}
+    wanted |= {spec.name: spec for spec in direct_targets(options.training)}
     energies = {name: TargetSpec(name) for name in trained_energies(options)}
     if options.training.parameters == "heads":
         kept = {spec.name: spec for spec in origin.targets}

@@ -6,12 +6,13 @@ structure. Compositions are fitted to proper scalars alone.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
 
 from petmad.data import Batch, Sample
+from petmad.data.lazy import labels_of
 from petmad.data.tensors import TensorLabel
 from petmad.model import EdgeGraph, Potential, TargetSpec
 from petmad.model.tensors import Block
@@ -76,7 +77,7 @@ def fit_tensor_baseline(
     n_species = len(potential.atomic_numbers)
     for spec, options in targets:
         index = potential.target_names.index(spec.name)
-        known = [s for s in samples if not torch.isnan(s.tensors[spec.name]).any()]
+        known = _known(labels_of(samples), spec)
         values = torch.cat([s.tensors[spec.name] for s in known])
         counts = torch.cat([_species_counts(s, n_species, spec) for s in known])
         sizes = counts.sum(1, keepdim=True) ** options.size_exponent
@@ -93,7 +94,9 @@ def fit_tensor_baseline(
                 )
             if spec.pair_terms and block[1] > 0:
                 terms = potential.readouts[index].pair_terms
-                columns = pair_columns(terms, terms.blocks[i], known, spec.per_atom)
+                columns = pair_columns(
+                    terms, terms.blocks[i], _known(samples, spec), spec.per_atom
+                )
                 by_pairs = fit_block(columns, values[:, part], counted)
                 fitted, left = _fit_counts(
                     counted, values[:, part] - columns @ by_pairs
@@ -108,6 +111,11 @@ def fit_tensor_baseline(
                 composition[:, part] = fitted
             potential.scales[index].data[:, part] = scale
         potential.compositions[index].data.copy_(composition)
+
+
+def _known(samples: Iterable[Sample], spec: TargetSpec) -> list[Sample]:
+    """Those with a label of the target."""
+    return [s for s in samples if not torch.isnan(s.tensors[spec.name]).any()]
 
 
 def _fit_counts(

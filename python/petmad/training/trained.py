@@ -2,6 +2,7 @@
 
 from petmad.model import Potential
 
+from .direct import direct_targets
 from .lora import add_low_rank
 from .loss import ENERGY
 from .options import Options
@@ -24,7 +25,8 @@ def select_parameters(potential: Potential, options: Options) -> None:
 
     A network that no trained target reads (``exact`` ones do not) stays as it is, too.
     """
-    names = [*options.targets, *trained_energies(options)]
+    direct = [spec.name for spec in direct_targets(options.training)]
+    names = [*options.targets, *trained_energies(options), *direct]
     choice = options.training.parameters
     trains_heads = choice != "lora" or options.finetune.train_heads
     is_read = False

@@ -4,29 +4,34 @@ import datetime
 import logging
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
 import yaml
-from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.callbacks import Callback, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 import petmad
 from petmad.data import Sample
 from petmad.data.files import file_sha256
+from petmad.data.lazy import few, of_level
 from petmad.model import Potential, TargetSpec
 
 from . import checkpoint
 from .adapt import adapt_compositions
 from .baseline import fit_composition, fit_scale, force_spread, has_forces
 from .callbacks import Checkpoints, ValidationLog
+from .direct import direct_targets, fit_direct_scales
 from .loaders import count_steps, train_loader, valid_loader
 from .loss import ENERGY, level_names
+from .memory import keep_freed_memory
 from .module import TrainingModule
-from .options import Options, TrainingOptions
+from .options import Options, TrainingOptions, parse_options
 from .splits import Splits, all_files, load_splits
+from .stages import losses_of
 from .start import Start, complete, load_start
 from .tensors import block_slices, fit_tensor_baseline, tensor_targets
 from .trained import count_parameters, select_parameters, trained_energies
@@ -53,6 +58,7 @@ def train(options: Options, resume: str | Path | None = None) -> Path:
     training = options.training
     if training.threads is not None:
         torch.set_num_threads(training.threads)
+    keep_freed_memory()
     start = load_start(options)
     options = complete(options, start)
     splits = load_splits(options)
@@ -75,7 +81,7 @@ def train(options: Options, resume: str | Path | None = None) -> Path:
     checkpoints = Checkpoints(
         folder, training.monitor, training.checkpoint_steps, provenance(options)
     )
-    trainer = make_trainer(training, folder, checkpoints, n_steps)
+    trainer = make_trainer(training, folder, checkpoints)
     if trainer.is_global_zero:
         text = yaml.safe_dump(options.to_dict(), sort_keys=False, allow_unicode=True)
         (folder / "options.yaml").write_text(text)
@@ -112,15 +118,17 @@ def make_initial(splits: Splits, options: Options) -> Potential:
     lightning.seed_everything(training.seed, verbose=False)
     targets = tensor_targets(options)
     energies = [TargetSpec(name) for name in trained_energies(options)]
+    direct = direct_targets(training)
     potential = checkpoint.make_potential(
         options.model,
         splits.atomic_numbers,
-        energies + [target.spec for target in targets],
+        energies + direct + [target.spec for target in targets],
         training.dtype,
     )
     sharpen(potential, training.embedding_gain)
     if energies:
         fit_baseline(potential, splits.train, training)
+    fit_direct_scales(potential, splits.train, direct)
     fit_tensor_baseline(potential, splits.train, targets)
     return potential
 
@@ -128,6 +136,9 @@ def make_initial(splits: Splits, options: Options) -> Potential:
 def continue_from(start: Start, splits: Splits, options: Options) -> Potential:
     """The model to start from, what it does not have yet fitted to the data."""
     adapt_compositions(start.potential, start.new_targets, splits.train, options)
+    direct = direct_targets(options.training)
+    new = [spec for spec in direct if spec.name in start.new_targets]
+    fit_direct_scales(start.potential, splits.train, new)
     targets = [t for t in tensor_targets(options) if t.spec.name in start.new_targets]
     fit_tensor_baseline(start.potential, splits.train, targets)
     return start.potential
@@ -142,21 +153,22 @@ def sharpen(potential: Potential, gain: float) -> None:
 
 
 def fit_baseline(
-    potential: Potential, samples: list[Sample], options: TrainingOptions
+    potential: Potential, samples: Sequence[Sample], options: TrainingOptions
 ) -> None:
     """Fit composition and scale of every energy and store them in the model.
 
     A level of theory without forces has the scale of the first, if that is by forces.
     """
     for level, name in enumerate(level_names(potential)):
-        chosen = [sample for sample in samples if int(sample.level) == level]
+        chosen = of_level(samples, level)
         index = potential.target_names.index(name)
         composition = fit_composition(chosen, len(potential.atomic_numbers))
         if level == 0 or options.energy_scale != "forces" or has_forces(chosen):
             scale = fit_scale(chosen, composition, options.energy_scale)
         potential.compositions[index].data.copy_(composition[:, None])
         potential.scales[index].data.fill_(scale)
-        if options.energy_scale == "energy" and options.loss.forces.weight > 0:
+        learns_forces = any(loss.forces.weight > 0 for loss in losses_of(options))
+        if options.energy_scale == "energy" and learns_forces:
             ratio = force_spread(chosen) / scale
             if ratio > LARGE_FORCES:
                 LOG.warning(
@@ -186,7 +198,8 @@ def check_resumable(path: str | Path, potential: Potential, options: Options) ->
         **_label_names(options.to_dict()["data"]),
         "targets": options.to_dict()["targets"],
     }
-    stored = ours["provenance"]["options"]
+    # Read anew, so that options it does not know yet have their defaults.
+    stored = parse_options(ours["provenance"]["options"], str(path)).to_dict()
     then = {
         "atomic_numbers": ours["atomic_numbers"],
         **ours["model"],
@@ -235,9 +248,9 @@ def provenance(options: Options) -> dict[str, Any]:
 
 
 def make_trainer(
-    options: TrainingOptions, folder: Path, checkpoints: Checkpoints, n_steps: int
+    options: TrainingOptions, folder: Path, checkpoints: Checkpoints
 ) -> lightning.Trainer:
-    """Lightning's trainer for these options; ``n_steps`` make an epoch."""
+    """Lightning's trainer for these options."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     n_gpus = torch.cuda.device_count()
     if options.device == "gpu" and n_gpus < options.devices:
@@ -247,18 +260,22 @@ def make_trainer(
             "torch, or set `training.device: cpu`"
         )
     on_cpu = options.device == "cpu" or not torch.cuda.is_available()
-    refresh = 1 if sys.stdout.isatty() else max(1, n_steps // 4)
+    on_terminal = sys.stdout.isatty()
+    callbacks: list[Callback] = [checkpoints, ValidationLog()]
+    if on_terminal:  # logs have a line per validation instead
+        callbacks.append(TQDMProgressBar())
     return lightning.Trainer(
         accelerator=options.device,
         devices=options.devices,
-        strategy="ddp" if options.devices > 1 else "auto",
+        strategy=_strategy(options),
         precision="bf16-mixed" if options.mixed_precision else None,
         max_epochs=options.epochs,
         gradient_clip_val=options.gradient_clip or None,
         check_val_every_n_epoch=options.validate_every,
         log_every_n_steps=options.log_steps,
         logger=[CSVLogger(folder, "csv"), TensorBoardLogger(folder, "tensorboard")],
-        callbacks=[checkpoints, ValidationLog(), TQDMProgressBar(refresh)],
+        callbacks=callbacks,
+        enable_progress_bar=on_terminal,
         enable_checkpointing=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
@@ -269,13 +286,22 @@ def make_trainer(
     )
 
 
+def _strategy(options: TrainingOptions) -> str:
+    """Lightning's name for how processes share a step."""
+    if options.devices == 1:
+        return "auto"
+    # Heads rest in stages whose loss has no weight for them.
+    return "ddp_find_unused_parameters_true" if direct_targets(options) else "ddp"
+
+
 def summary(
     options: Options, potential: Potential, splits: Splits, n_steps: int
 ) -> str:
     """What is about to be trained, in a few lines."""
     n_trained, n_parameters = count_parameters(potential)
-    n_atoms = sum(len(sample.species) for sample in splits.train)
-    n_edges = sum(len(sample.centers) for sample in splits.train)
+    chosen = few(splits.train)
+    n_atoms = sum(len(sample.species) for sample in chosen)
+    n_edges = sum(len(sample.centers) for sample in chosen)
     return "\n".join(
         [
             f"structures: {len(splits.train)} training, {len(splits.valid)} validation",
@@ -302,6 +328,9 @@ def _describe_target(potential: Potential, index: int) -> str:
         f"{energy:.4f} (Z = {z})"
         for z, energy in zip(potential.atomic_numbers, energies, strict=True)
     )
+    if spec.kind in ("force", "stress"):
+        unit = "eV/Å" if spec.kind == "force" else "eV/atom"
+        return f"{spec.name}: direct head, scale {float(scales[0]):.4g} {unit}"
     prefix = "" if spec.name == ENERGY else f"{spec.name}: "
     return (
         f"{prefix}composition: {composition} eV\n"

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from petmad.data import Sample, collate
+from petmad.data.lazy import sizes_of
 from petmad.model import Potential, TargetSpec
 from petmad.model.uncertainty import Uncertainty, factorize
 
@@ -134,7 +135,9 @@ def last_features(
     output = f"last_layer_features/{target}"
     sums, errors = [], []
     for start in range(0, len(samples), BATCH):
-        batch = collate(samples[start : start + BATCH])
+        batch = collate(
+            [samples[i] for i in range(start, min(start + BATCH, len(samples)))]
+        )
         with torch.no_grad():
             results = potential(batch.graph, [target, output])
         total = torch.zeros(len(batch.n_atoms), dtype=torch.float64)
@@ -143,7 +146,7 @@ def last_features(
         empty = torch.zeros(len(batch.n_atoms), features.shape[1], dtype=torch.float64)
         sums.append(empty.index_add(0, batch.graph.structures, features))
         errors.append(predicted - batch.energies)
-    n_atoms = torch.tensor([len(sample.species) for sample in samples])
+    n_atoms = torch.from_numpy(sizes_of(samples).astype(np.int64))
     return Features(torch.cat(sums), n_atoms, torch.cat(errors))
 
 

@@ -1,11 +1,12 @@
 """What ``petmad uncertainty fit`` does: read, fit, write, and tell."""
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from petmad.data import Sample, make_sample, read_structures
+from petmad.data import Sample, read_structures
+from petmad.data.lazy import join, make_samples, of_level
 from petmad.data.structures import LabelKeys, check_species
 from petmad.model import Potential
 
@@ -50,7 +51,7 @@ def run(arguments: argparse.Namespace) -> Iterator[str]:
 
 def read_samples(
     arguments: argparse.Namespace, potential: Potential, provenance: dict[str, Any]
-) -> tuple[list[Sample], list[Sample]]:
+) -> tuple[Sequence[Sample], Sequence[Sample]]:
     """Training and validation samples: of the files named, or of the training.
 
     Raises:
@@ -69,18 +70,14 @@ def read_samples(
         )
     splits = load_splits(parse_options(provenance["options"], "the training's options"))
     level = level_names(potential).index(arguments.target)
-    train, valid = (
-        [sample for sample in part if int(sample.level) == level]
-        for part in (splits.train, splits.valid)
-    )
+    train, valid = (of_level(part, level) for part in (splits.train, splits.valid))
     return train, valid
 
 
-def _read(files: list[str], keys: LabelKeys, potential: Potential) -> list[Sample]:
-    structures = [s for file in files for s in read_structures(file, keys, False)]
+def _read(files: list[str], keys: LabelKeys, potential: Potential) -> Sequence[Sample]:
+    structures = join([read_structures(file, keys, False) for file in files])
     check_species(structures, potential.atomic_numbers)
-    numbers, cutoff = potential.atomic_numbers, potential.config.cutoff
-    return [make_sample(structure, numbers, cutoff) for structure in structures]
+    return make_samples(structures, potential.atomic_numbers, potential.config.cutoff)
 
 
 def describe(fit: Fit, n_train: int, n_valid: int) -> Iterator[str]:
