@@ -11,7 +11,7 @@ from typing import List, Optional, Tuple
 import torch
 from torch import nn
 
-from .model import Potential, constants
+from .model import PETConfig, Potential, constants
 from .model.cutoff import OwnCutoffs, grid_probes
 from .model.pet import GNNLayer
 from .model.readout import Readout
@@ -59,6 +59,18 @@ class FastCutoffs(nn.Module):
             plain.width,
             constants.GRID_FLOOR,
         )
+
+
+class PlannedMemory(nn.Module):
+    """Chooses what the layers keep, see ``memory_plan.h``."""
+
+    def __init__(self, sizes: List[int]) -> None:
+        super().__init__()
+        self.sizes: List[int] = sizes
+
+    def forward(self, n_nodes: int, n_edges: int, n_raw: int) -> None:
+        """See :class:`petmad.model.pet.KeepAll`."""
+        torch.ops.petmad.plan_evaluation(self.sizes, [n_nodes, n_raw, n_edges])
 
 
 class RaggedTokens(nn.Module):
@@ -223,7 +235,10 @@ class FastTransformerLayer(nn.Module):
         self.plain = plain
         self.pre_norm = plain.pre_norm
         pre_norm = plain.norm_attention if plain.pre_norm else None
-        self.norm = NormWeights(pre_norm, plain.attention.input_linear.weight)
+        like = plain.attention.input_linear.weight
+        self.norm = NormWeights(pre_norm, like)
+        self.norm_attention = NormWeights(plain.norm_attention, like)
+        self.norm_mlp = NormWeights(plain.norm_mlp, like)
         activation = "SwiGLU" if plain.mlp.gated else "SiLU"
         self.mlp = FastMLP(
             plain.norm_mlp if plain.pre_norm else None,
@@ -242,6 +257,42 @@ class FastTransformerLayer(nn.Module):
                 activation,
                 residual=True,
             )
+
+    def weights(self) -> List[torch.Tensor]:
+        """As the operator ``gnn_layer`` wants them."""
+        attention = self.plain.attention
+        found = [
+            self.norm_attention.gain,
+            self.norm_attention.bias,
+            attention.input_linear.weight,
+            attention.input_linear.bias,
+            attention.output_linear.weight,
+            attention.output_linear.bias,
+            self.norm_mlp.gain,
+            self.norm_mlp.bias,
+            self.mlp.first.weight,
+            self.mlp.first.bias,
+            self.mlp.second.weight,
+            self.mlp.second.bias,
+        ]
+        if (
+            self.contraction is not None
+            and self.expansion is not None
+            and self.center_mlp is not None
+        ):
+            found = found + [  # noqa: RUF005, TorchScript has no starred lists
+                self.contraction.plain.weight,
+                self.contraction.plain.bias,
+                self.expansion.plain.weight,
+                self.expansion.plain.bias,
+                self.center_mlp.norm.gain,
+                self.center_mlp.norm.bias,
+                self.center_mlp.first.weight,
+                self.center_mlp.first.bias,
+                self.center_mlp.second.weight,
+                self.center_mlp.second.bias,
+            ]
+        return found
 
     def forward(
         self, nodes: torch.Tensor, tokens: torch.Tensor, layout: TokenLayout
@@ -293,6 +344,11 @@ class FastGNNLayer(nn.Module):
         super().__init__()
         self.plain = plain
         self.is_first = plain.neighbor_embedder is None
+        first_layer = plain.trans.layers[0]
+        self.pre_norm = first_layer.pre_norm
+        self.gated = first_layer.mlp.gated
+        self.n_heads = first_layer.attention.num_heads
+        self.scale = first_layer.attention.scale
         self.layers = nn.ModuleList(
             FastTransformerLayer(layer) for layer in plain.trans.layers
         )
@@ -306,6 +362,8 @@ class FastGNNLayer(nn.Module):
         constants_of_species = table.weight.double() @ blocks[1].T + constant
         w_message = blocks[-1][:, : 0 if self.is_first else d_pet]
         geometry = (blocks[0] @ embedder.weight.double()).T
+        self.norm_name = self.layers[0].norm_mlp.name
+        self.epsilon = self.layers[0].norm_mlp.epsilon
         self.register_buffer("table", constants_of_species.to(dtype).contiguous())
         self.register_buffer("w_geometry", geometry.to(dtype).contiguous())
         self.register_buffer("w_message", w_message.to(dtype).contiguous())
@@ -325,6 +383,8 @@ class FastGNNLayer(nn.Module):
             return self.plain(nodes, messages, geometry, neighbor_species, layout)
         if self.is_first:  # its messages are in the table
             messages = messages[:, :0]
+        if geometry.is_cpu:
+            return self.whole_layer(nodes, messages, geometry, neighbor_species, layout)
         tokens = torch.ops.petmad.compress(
             geometry,
             messages,
@@ -339,12 +399,59 @@ class FastGNNLayer(nn.Module):
             nodes, tokens = layer(nodes, tokens, layout)
         return [nodes, tokens]
 
+    def whole_layer(
+        self,
+        nodes: torch.Tensor,
+        messages: torch.Tensor,
+        geometry: torch.Tensor,
+        neighbor_species: torch.Tensor,
+        layout: TokenLayout,
+    ) -> List[torch.Tensor]:
+        """The same as one operator, on a CPU."""
+        weights: List[torch.Tensor] = []
+        for layer in self.layers:
+            weights = weights + layer.weights()
+        nodes, tokens = torch.ops.petmad.gnn_layer(
+            nodes,
+            messages,
+            geometry,
+            neighbor_species,
+            layout.log_weights,
+            layout.starts,
+            [self.table, self.w_geometry, self.w_message, self.w_out, self.b_out],
+            weights,
+            self.norm_name,
+            self.epsilon,
+            self.pre_norm,
+            self.gated,
+            self.n_heads,
+            self.scale,
+        )
+        return [nodes, tokens]
+
+
+def network_sizes(config: PETConfig, dtype: torch.dtype) -> List[int]:
+    """As ``plan_evaluation`` and ``memory_needs`` want them, see ``memory_plan.h``."""
+    return [
+        config.d_pet,
+        config.d_node,
+        config.d_feedforward,
+        config.d_head,
+        config.num_heads,
+        config.num_gnn_layers,
+        config.num_attention_layers,
+        dtype.itemsize,
+        int(config.activation == "SwiGLU"),
+    ]
+
 
 def make_fast(potential: Potential) -> None:
     """Swap the parts of a frozen potential, in place, for those on fast operators."""
     network = potential.network
     network.own_cutoffs = FastCutoffs(network.own_cutoffs)
     network.tokens = RaggedTokens()
+    dtype = network.edge_embedder.weight.dtype
+    network.memory = PlannedMemory(network_sizes(potential.config, dtype))
     network.gnn_layers = nn.ModuleList(
         FastGNNLayer(layer, network.edge_embedder) for layer in network.gnn_layers
     )
