@@ -87,6 +87,19 @@ private:
     Precision before_;
 };
 
+/// Nobody is told of the file's own structures.
+class Quiet {
+public:
+    explicit Quiet(MemoryListener& listener) : listener_(listener) { listener.swap(kept_); }
+    ~Quiet() { listener_.swap(kept_); }
+    Quiet(const Quiet&) = delete;
+    Quiet& operator=(const Quiet&) = delete;
+
+private:
+    MemoryListener& listener_;
+    MemoryListener kept_;
+};
+
 void check_finite(const Results& results, const int64_t* labels) {
     const auto check = [&](const std::vector<double>& values, size_t width, const char* what) {
         for (size_t k = 0; k < values.size(); ++k) {
@@ -305,6 +318,7 @@ Engine::evaluate(const DomainView& view, Transport* transport, const Requests& r
 double Engine::check_golden() {
     double worst = 0.0;
     const ExactProducts exact(impl_->model);
+    const Quiet quiet(impl_->options.on_memory);
     const std::vector<Golden> structures = impl_->model.golden();
     PETMAD_CHECK(
         !structures.empty(), "'", info().path, "' has no golden structures to test itself with",
