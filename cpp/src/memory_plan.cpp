@@ -70,7 +70,9 @@ Widths widths_on_cpu(const NetworkSizes& s, MemoryTier tier) {
         w.edge += s.n_gnn_layers * (d + s.n_attention_layers * (attention + mlp));
         w.center += s.n_gnn_layers * s.n_attention_layers * (attention + center_mlp);
     }
-    w.largest_edge = 3 * d; // adjoints of a message and of what it is made of
+    // Adjoints of a message and of what it is made of; or those of a layer's attention and tokens,
+    // 8 d, less what is free by then, which is too little where inner rows were not kept.
+    w.largest_edge = (tier == MemoryTier::wide ? 5 : 3) * d;
     return w;
 }
 

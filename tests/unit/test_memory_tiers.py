@@ -152,10 +152,10 @@ def test_needs_of_one_row_by_hand():
     sizes = [2, 8, 3, 5, 1, 1, 1, 8, 0]
     # one edge: inner row of compress; tokens, their norm, queries to values, rows of
     # the MLP with their norm and inner row; both parts of the message, their norm and
-    # inner row; the head's rows, twice its width; at once three rows
+    # inner row; the head's rows, twice its width; at once three rows, or five
     layer = 2 + (2 + 1 + 6) + (2 + 1 + 3)
     keep = layer + (4 + 2 + 4) + (2 + 10) + 6
-    wide = 2 + (2 + 1 + 6) + 2 + 4 + 2 + 6
+    wide = 2 + (2 + 1 + 6) + 2 + 4 + 2 + 10
     layers = 4 + 2 + 6 + (layer + 16)  # the block that runs again, and its adjoints
     found = ops.memory_needs(sizes, [0, 0, 1])
     assert found == [8 * keep, 8 * wide, 8 * layers]
