@@ -184,6 +184,9 @@ void plan_evaluation(const std::vector<int64_t>& sizes, const std::vector<int64_
 }
 
 std::string describe(const MemoryPlan& plan) {
+    if (plan.bytes.empty()) {
+        return "memory: not planned, no layers have run yet, or the file is older than plans";
+    }
     const auto at = static_cast<size_t>(plan.tier);
     std::string text = "memory: " + gibibytes(plan.bytes[at]) + " needed";
     if (plan.n_centers > 0) {

@@ -38,7 +38,7 @@ def test_first_tier_that_fits():
     assert plan(60_000, needs[0] - 1)[1] == "wide"
     bytes_, tier, line = plan(60_000, needs[1] - 1)
     assert tier == "wide"
-    assert "likely too little: use more GPUs, a smaller model or fewer atoms" in line
+    assert "too little: use more ranks or GPUs, a smaller model or fewer atoms" in line
     assert f"({bytes_[0] / GIB:.3g} GiB to keep all)" in line
 
 

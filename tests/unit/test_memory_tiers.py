@@ -111,6 +111,7 @@ def test_a_system_without_edges(model):
 def test_the_first_tier_that_fits(model):
     engine = Engine(model, memory="100000")
     assert not engine.memory_plan.bytes
+    assert str(engine.memory_plan).startswith("memory: not planned, no layers have run")
     engine.evaluate(*grid())
     plan = engine.memory_plan
     assert (plan.tier, plan.fits, plan.available) == ("keep", True, 100_000_000_000)
