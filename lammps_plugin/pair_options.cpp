@@ -7,6 +7,7 @@
 
 #include "elements.h"
 #include "petmad/error.h"
+#include "petmad/memory_plan.h"
 #include "petmad/precision.h"
 
 namespace petmad_lammps {
@@ -16,13 +17,14 @@ namespace {
 constexpr const char* usage =
     "pair_style petmad MODEL.pt [device auto|cpu|cuda|cuda:N] "
     "[precision auto|fp64|fp32|tf32|fp16] [threads N] [charge Q] [spin M] "
-    "[forces gradient|direct] [uncertainty yes|no] [check yes|no] "
+    "[memory auto|keep|wide|layers|MB] [forces gradient|direct] [uncertainty yes|no] "
+    "[check yes|no] "
     "[mode auto|images|exchange|recompute] [halo DEPTH] "
     "[gpu/aware auto|yes|no]";
 
-const std::vector<std::string> keywords{"device", "precision", "threads",     "charge",
-                                        "spin",   "forces",    "uncertainty", "check",
-                                        "mode",   "halo",      "gpu/aware"};
+const std::vector<std::string> keywords{"device", "precision", "threads", "memory",
+                                        "charge", "spin",      "forces",  "uncertainty",
+                                        "check",  "mode",      "halo",    "gpu/aware"};
 
 int parse_integer(const std::string& keyword, const std::string& value, int smallest) {
     int number = 0;
@@ -104,8 +106,8 @@ PairOptions parse_pair_options(const std::vector<std::string>& arguments) {
             std::find(keywords.begin(), keywords.end(), keyword) != keywords.end();
         PETMAD_CHECK(
             is_known, "unknown keyword '", keyword,
-            "'; known are device, precision, threads, charge, spin, forces, uncertainty, check, "
-            "mode, halo and gpu/aware: ",
+            "'; known are device, precision, threads, memory, charge, spin, forces, "
+            "uncertainty, check, mode, halo and gpu/aware: ",
             usage
         );
         PETMAD_CHECK(
@@ -118,6 +120,9 @@ PairOptions parse_pair_options(const std::vector<std::string>& arguments) {
             options.precision = petmad::to_string(petmad::parse_precision(value));
         } else if (keyword == "threads") {
             options.n_threads = parse_integer(keyword, value, 1);
+        } else if (keyword == "memory") {
+            petmad::parse_memory(value);
+            options.memory = value;
         } else if (keyword == "charge") {
             options.charge = parse_integer(keyword, value, -1000000);
             options.is_conditioned = true;

@@ -19,6 +19,7 @@ struct PairOptions {
     bool is_conditioned = false;    ///< charge or spin was given
     bool direct_forces = false;     ///< forces of the direct head, not the energy's gradient
     bool uncertainty = false;       ///< evaluate uncertainties where energies are tallied
+    std::string memory = "auto";    ///< what is kept: auto, keep, wide, layers, or MB
     bool check_golden = true;       ///< evaluate the file's golden structures on loading
     std::string mode = "auto";      ///< what becomes of ghosts: auto, images, exchange, recompute
     std::string gpu_aware = "auto"; ///< messages in GPU memory: yes, no, auto: as MPI says

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <utility>
 
 #include "atom.h"
 #include "comm.h"
@@ -29,6 +30,18 @@ using namespace LAMMPS_NS;
 namespace {
 
 constexpr int64_t text_limit = 4096; // of an error message sent between ranks
+
+/// Index of this rank among those of its node, and how many these are. Collective.
+std::pair<int, int> place_in_node(MPI_Comm world) {
+    MPI_Comm node;
+    int rank = 0;
+    int n_ranks = 1;
+    MPI_Comm_split_type(world, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node);
+    MPI_Comm_rank(node, &rank);
+    MPI_Comm_size(node, &n_ranks);
+    MPI_Comm_free(&node);
+    return {rank, n_ranks};
+}
 
 } // namespace
 
@@ -105,6 +118,9 @@ void PairPetmad::load_model(const PairOptions& options) {
     n_threads_ = options.n_threads > 0 ? options.n_threads : comm->nthreads;
     engine_options.n_threads = n_threads_;
     engine_options.check_golden = options.check_golden;
+    engine_options.memory = options.memory;
+    engine_options.n_processes = place_in_node(world).second;
+    engine_options.on_memory = [this](const petmad::MemoryPlan& plan) { report_memory(plan); };
     engine_ = std::make_unique<petmad::Engine>(find_model(options.model), engine_options);
     cutoff_ = engine_->info().cutoff;
     if (comm->nprocs > 1) {
@@ -113,6 +129,16 @@ void PairPetmad::load_model(const PairOptions& options) {
         transport_ = std::make_unique<MpiTransport>(world, device_ != "cpu" && reads_device);
     }
     tensors_ = {engine_->info().tensors, options.charge, -1, {}};
+}
+
+/// Before the layers run for the first time, and when the tier changes.
+void PairPetmad::report_memory(const petmad::MemoryPlan& plan) {
+    const std::string tier = to_string(plan.tier);
+    if (comm->me == 0 && tier != reported_tier_) {
+        const char* whose = comm->nprocs > 1 ? "  rank 0, " : "  ";
+        utils::logmesg(lmp, whose + petmad::describe(plan) + "\n");
+    }
+    reported_tier_ = tier;
 }
 
 void PairPetmad::check_energy() const {
@@ -145,13 +171,7 @@ std::string PairPetmad::choose_device(const std::string& wanted) const {
         return wanted;
     }
     // Collective, hence before anything in which ranks on different nodes may differ.
-    MPI_Comm node;
-    int local_rank = 0;
-    int n_local_ranks = 1;
-    MPI_Comm_split_type(world, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node);
-    MPI_Comm_rank(node, &local_rank);
-    MPI_Comm_size(node, &n_local_ranks);
-    MPI_Comm_free(&node);
+    const auto [local_rank, n_local_ranks] = place_in_node(world);
     const int n_devices = petmad::n_cuda_devices();
     if (n_devices == 0) {
         PETMAD_CHECK(
@@ -181,6 +201,7 @@ void PairPetmad::coeff(int n_arguments, char** arguments) {
         }
     }
     is_reported_ = false;
+    reported_tier_.clear();
 }
 
 void PairPetmad::assign_species(int n_arguments, char** arguments) {

@@ -47,6 +47,7 @@ private:
     void together(const std::function<void()>& work);
 
     void load_model(const PairOptions& options);
+    void report_memory(const petmad::MemoryPlan& plan);
     void check_energy() const;
     std::string find_model(const std::string& name) const;
     std::string choose_device(const std::string& wanted) const;
@@ -87,6 +88,7 @@ private:
     std::vector<int32_t> species_of_type_; ///< [n_types + 1], -1 for NULL
     std::vector<char> pair_is_ours_;       ///< [(n_types + 1)²], filled by init_one
     bool is_reported_ = false;
+    std::string reported_tier_; ///< of memory; empty before the first step
 
     bool is_first_ = true;         ///< no evaluation yet since init_style
     int64_t list_build_ = -1;      ///< count of LAMMPS's list builds at the last evaluation

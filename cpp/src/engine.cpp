@@ -13,6 +13,7 @@
 #include "cpu/products.h"
 #include "domain.h"
 #include "memory.h"
+#include "memory_plan.h"
 #include "model.h"
 #include "output_rows.h"
 #include "petmad/error.h"
@@ -86,6 +87,19 @@ private:
     Precision before_;
 };
 
+/// Nobody is told of the file's own structures.
+class Quiet {
+public:
+    explicit Quiet(MemoryListener& listener) : listener_(listener) { listener.swap(kept_); }
+    ~Quiet() { listener_.swap(kept_); }
+    Quiet(const Quiet&) = delete;
+    Quiet& operator=(const Quiet&) = delete;
+
+private:
+    MemoryListener& listener_;
+    MemoryListener kept_;
+};
+
 void check_finite(const Results& results, const int64_t* labels) {
     const auto check = [&](const std::vector<double>& values, size_t width, const char* what) {
         for (size_t k = 0; k < values.size(); ++k) {
@@ -112,9 +126,23 @@ struct Engine::Impl {
     Results results;
     Statistics statistics;
     std::unique_ptr<Domain> domain;
+    MemoryRequest memory;
+    MemoryPlan memory_plan;
 
     Impl(const std::string& path, const EngineOptions& chosen)
-        : options(chosen), model(path, chosen.device, chosen.precision) {}
+        : options(chosen), model(path, chosen.device, chosen.precision),
+          memory(parse_memory(chosen.memory, chosen.n_processes)) {
+        if (chosen.device != "cpu" && chosen.memory == "auto") {
+            memory.available = 0; // of the host, not of the device
+        }
+    }
+
+    void take_plan(const MemoryPlan& plan) {
+        memory_plan = plan;
+        if (options.on_memory) {
+            options.on_memory(plan);
+        }
+    }
 
     int64_t n_species() const { return static_cast<int64_t>(model.info().atomic_numbers.size()); }
 
@@ -138,6 +166,9 @@ struct Engine::Impl {
         Prediction prediction;
         {
             const Stopwatch stopwatch(seconds);
+            const MemoryRequestGuard guard(memory, [this](const MemoryPlan& plan) {
+                take_plan(plan);
+            });
             prediction = model.evaluate(
                 edges, conditions.first, conditions.second, handle(within), want_gradients,
                 requests.outputs
@@ -247,6 +278,8 @@ const ModelInfo& Engine::info() const { return impl_->model.info(); }
 
 Precision Engine::precision() const { return impl_->model.precision(); }
 
+const MemoryPlan& Engine::memory_plan() const { return impl_->memory_plan; }
+
 const Statistics& Engine::statistics() const { return impl_->statistics; }
 
 const Results& Engine::evaluate(const System& system, const Requests& requests) {
@@ -285,6 +318,7 @@ Engine::evaluate(const DomainView& view, Transport* transport, const Requests& r
 double Engine::check_golden() {
     double worst = 0.0;
     const ExactProducts exact(impl_->model);
+    const Quiet quiet(impl_->options.on_memory);
     const std::vector<Golden> structures = impl_->model.golden();
     PETMAD_CHECK(
         !structures.empty(), "'", info().path, "' has no golden structures to test itself with",
@@ -306,6 +340,7 @@ double Engine::check_golden() {
         worst = std::max(worst, impl_->deviation_from(golden, evaluate(system, requests)));
     }
     impl_->statistics = {};
+    impl_->memory_plan = {};
     const double tolerance = golden_tolerance(info().dtype);
     PETMAD_CHECK(
         worst <= tolerance, "the self test of '", info().path, "' failed: its ", structures.size(),

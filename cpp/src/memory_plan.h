@@ -1,28 +1,10 @@
-// What a step on a GPU keeps in memory, and what is computed twice where that is too much.
-// Free of torch.
+// Memory plans from the sizes of a network, and the plan of the evaluation that runs in this
+// thread. Free of torch.
 #pragma once
 
-#include <cstdint>
-#include <string>
-#include <vector>
+#include "petmad/memory_plan.h"
 
 namespace petmad {
-
-/// What the forward pass leaves for the backward pass, most first.
-enum class MemoryTier {
-    keep_all,       ///< everything that the backward pass reads
-    recompute_wide, ///< all but the MLPs' inner rows, whose first product runs twice
-};
-constexpr int n_memory_tiers = 2;
-
-/// keep_all or recompute_wide.
-std::string to_string(MemoryTier tier);
-/// Throws Error: another name.
-MemoryTier parse_memory_tier(const std::string& name);
-
-/// The tier of this process's evaluations.
-MemoryTier memory_tier();
-void set_memory_tier(MemoryTier tier);
 
 struct NetworkSizes {
     int64_t d_pet = 0, d_node = 0, d_feedforward = 0, d_head = 0;
@@ -37,21 +19,36 @@ struct EdgeCounts {
     int64_t n_kept = 0; ///< after the adaptive cutoff
 };
 
-/// Estimates from shapes: rows kept for the backward pass, the largest step's own, the raw list.
-struct MemoryPlan {
-    std::vector<int64_t> bytes; ///< of each tier
-    int64_t available = 0;
-    MemoryTier tier = MemoryTier::keep_all; ///< the first that fits, or the last
-    bool fits = false;
-};
-
-MemoryPlan plan_memory(const NetworkSizes& sizes, const EdgeCounts& counts, int64_t available);
-
-/// One line for the log: needs, what there is, the tier; and the remedy where none fits.
-std::string describe(const MemoryPlan& plan);
-
 /// Fields in order, for callers that have but numbers. Throw Error: not 9, or not 3 numbers.
 NetworkSizes network_sizes(const std::vector<int64_t>& numbers);
 EdgeCounts edge_counts(const std::vector<int64_t>& numbers);
+
+/// Bytes of each tier: rows kept for the backward pass, the largest step's own, the raw list.
+std::vector<int64_t> bytes_on_cpu(const NetworkSizes& sizes, const EdgeCounts& counts);
+/// Of the first two tiers.
+std::vector<int64_t> bytes_on_gpu(const NetworkSizes& sizes, const EdgeCounts& counts);
+
+/// The tier that was asked for, or the first that fits, or the last.
+MemoryPlan make_plan(const std::vector<int64_t>& bytes, const MemoryRequest& request);
+
+/// The tier of this thread's evaluations.
+MemoryTier memory_tier();
+void set_memory_tier(MemoryTier tier);
+
+/// What the evaluations of this thread shall do from now on.
+void set_memory_request(const MemoryRequest& request);
+
+/// While it lives, evaluations of this thread plan for the request and tell the listener.
+class MemoryRequestGuard {
+public:
+    MemoryRequestGuard(const MemoryRequest& request, MemoryListener listener);
+    ~MemoryRequestGuard();
+    MemoryRequestGuard(const MemoryRequestGuard&) = delete;
+    MemoryRequestGuard& operator=(const MemoryRequestGuard&) = delete;
+};
+
+/// Called by an evaluation once it knows its edges: sets the tier of what follows. `sizes` and
+/// `counts` are the fields of the structs above.
+void plan_evaluation(const std::vector<int64_t>& sizes, const std::vector<int64_t>& counts);
 
 } // namespace petmad

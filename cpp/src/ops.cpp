@@ -7,11 +7,13 @@
 #include "cpu/combine_op.h"
 #include "cpu/compress_op.h"
 #include "cpu/cutoff_op.h"
+#include "cpu/gnn_layer_op.h"
 #include "cpu/kernels.h"
 #include "cpu/mlp_op.h"
 #include "cpu/products.h"
 #include "cuda/kernels.h"
 #include "halo_ops.h"
+#include "memory_plan.h"
 #include "petmad/edges.h"
 #include "petmad/neighbor_list.h"
 
@@ -39,6 +41,17 @@ Tensor edge_vectors_op(
 Tensor reverse_index_op(const Tensor& centers, const Tensor& neighbors, const Tensor& cell_shifts) {
     return reverse_edges({centers, neighbors, cell_shifts});
 }
+
+/// Of the evaluations of this thread that no engine makes; see parse_memory().
+void choose_memory(const std::string& text) { set_memory_request(parse_memory(text)); }
+
+/// Bytes of each tier on a CPU; arguments as of plan_evaluation().
+std::vector<int64_t>
+memory_needs(const std::vector<int64_t>& sizes, const std::vector<int64_t>& counts) {
+    return bytes_on_cpu(network_sizes(sizes), edge_counts(counts));
+}
+
+std::string current_tier() { return to_string(memory_tier()); }
 
 } // namespace
 
@@ -92,6 +105,12 @@ TORCH_LIBRARY_FRAGMENT(petmad, library) {
         "-> Tensor",
         cpu::combine
     );
+    library.def(
+        "gnn_layer(Tensor nodes, Tensor messages, Tensor geometry, Tensor species, "
+        "Tensor log_weights, Tensor starts, Tensor[] compress, Tensor[] layers, str norm, "
+        "float epsilon, bool pre_norm, bool gated, int n_heads, float scale) -> (Tensor, Tensor)",
+        cpu::gnn_layer
+    );
     library.def("distinct_rows(Tensor rows, Tensor indices) -> Tensor", cpu::distinct_rows);
     library.def(
         "norm_linear(Tensor x, str norm, Tensor gain, Tensor bias, float epsilon, Tensor w, "
@@ -119,6 +138,14 @@ TORCH_LIBRARY_FRAGMENT(petmad, library) {
         "Tensor probes, float n_neighbors, float width, float floor) -> Tensor",
         cpu::adaptive_cutoffs_grid
     );
+}
+
+// Without schemas of ours: then TorchScript knows that they do more than return something.
+TORCH_LIBRARY_FRAGMENT(petmad, library) {
+    library.def("plan_evaluation", plan_evaluation);
+    library.def("choose_memory", choose_memory);
+    library.def("memory_needs", memory_needs);
+    library.def("memory_tier", current_tier);
 }
 
 // Of GPUs alone; see cuda/registration.cpp.

@@ -159,26 +159,35 @@ Args:
     check_golden: evaluate the file's golden structures once.
     precision: of matrix products: ``auto`` (the file's), ``fp64``, ``fp32``, and on GPUs ``tf32``
         and ``fp16``.
+    memory: what is kept for the backward pass on a CPU: ``keep`` (everything), ``wide`` (not the
+        MLPs' inner rows), ``layers`` (what enters and leaves a layer); ``auto``, the first of them
+        that fits what the machine has free; or the MB that may be used.
 
 Raises:
     ValueError: missing, damaged or foreign file, unknown device, a precision
-        that it or the file does not have, failed self test.)")
+        that it or the file does not have, an unknown ``memory``, failed self test.)")
         .def(
             py::init([](const std::string& path, const std::string& device, int n_threads,
-                        bool check_golden, const std::string& precision) {
-                return std::make_unique<Engine>(
-                    path, petmad::EngineOptions{
-                              device, petmad::parse_precision(precision), n_threads, check_golden
-                          }
-                );
+                        bool check_golden, const std::string& precision,
+                        const std::string& memory) {
+                petmad::EngineOptions options;
+                options.device = device;
+                options.n_threads = n_threads;
+                options.check_golden = check_golden;
+                options.precision = petmad::parse_precision(precision);
+                options.memory = memory;
+                return std::make_unique<Engine>(path, options);
             }),
             py::arg("path"), py::arg("device") = "cpu", py::arg("n_threads") = 0,
             py::arg("check_golden") = true, py::arg("precision") = "auto",
-            py::call_guard<py::gil_scoped_release>()
+            py::arg("memory") = "auto", py::call_guard<py::gil_scoped_release>()
         )
         .def_property_readonly(
             "precision", [](const Engine& engine) { return to_string(engine.precision()); },
             "What the network's matrix products run in."
+        )
+        .def_property_readonly(
+            "memory_plan", &Engine::memory_plan, "Of the last evaluation that ran layers."
         )
         .def_property_readonly("info", &Engine::info)
         .def_property_readonly("statistics", &Engine::statistics)

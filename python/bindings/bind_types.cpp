@@ -3,6 +3,7 @@
 
 #include <pybind11/stl.h>
 
+#include "petmad/memory_plan.h"
 #include "petmad/types.h"
 
 void bind_types(pybind11::module_& module) {
@@ -35,6 +36,14 @@ void bind_types(pybind11::module_& module) {
         .def_readonly("reach", &ModelInfo::reach)
         .def_readonly("is_conditioned", &ModelInfo::is_conditioned)
         .def_readonly("metadata_json", &ModelInfo::metadata_json);
+    using petmad::MemoryPlan;
+    pybind11::class_<MemoryPlan>(module, "MemoryPlan", "What an evaluation needs, and does.")
+        .def_readonly("bytes", &MemoryPlan::bytes, "Of each tier: keep, wide, layers.")
+        .def_readonly("n_centers", &MemoryPlan::n_centers)
+        .def_readonly("available", &MemoryPlan::available, "Bytes; 0: not known.")
+        .def_readonly("fits", &MemoryPlan::fits)
+        .def_property_readonly("tier", [](const MemoryPlan& plan) { return to_string(plan.tier); })
+        .def("__str__", &petmad::describe);
     pybind11::class_<Statistics>(module, "Statistics", "Sizes, times and bytes of an evaluation.")
         .def_readonly("n_owned", &Statistics::n_owned)
         .def_readonly("n_ghost", &Statistics::n_ghost)

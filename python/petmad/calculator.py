@@ -68,6 +68,12 @@ class PETMADCalculator(Calculator):
         inversion: average over inversion, too; doubles the cost.
         precision: of the network's matrix products: ``auto`` (the file's), ``fp64``,
             ``fp32``, and on GPUs ``tf32`` and ``fp16``.
+        memory: what is kept for the backward pass on a CPU: ``keep`` (everything),
+            ``wide`` (not the MLPs' inner rows), ``layers`` (what enters and leaves a
+            layer; the same numbers from a third of the memory, in about four thirds of
+            the time), ``auto``, the first that fits into what the machine has free, or
+            the MB that may be used. What an evaluation needed and did:
+            ``calc.engine.memory_plan``.
 
     Raises:
         ValueError: not a model file, no direct heads, or (on evaluation) an element the
@@ -94,10 +100,13 @@ class PETMADCalculator(Calculator):
         rotations: int = 0,
         inversion: bool = False,
         precision: str = "auto",
+        memory: str | int = "auto",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.engine = Engine(os.fspath(model), device, n_threads, check, precision)
+        self.engine = Engine(
+            os.fspath(model), device, n_threads, check, precision, str(memory)
+        )
         info = self.engine.info
         self.extra_outputs = extra_outputs(info)
         self._tensors = {tensor.name: tensor for tensor in info.tensors}

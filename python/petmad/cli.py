@@ -160,12 +160,40 @@ def info(arguments: argparse.Namespace) -> None:
     """``petmad info``."""
     from petmad.model_file import format_metadata, read_metadata
 
-    print(format_metadata(read_metadata(arguments.model)))
+    metadata = read_metadata(arguments.model)
+    print(format_metadata(metadata))
+    print(memory_per_atom(metadata))
     if arguments.check:
         from petmad._engine import Engine
 
         deviation = Engine(arguments.model, check_golden=False).check_golden()
         print(f"golden structures: reproduced, largest deviation {deviation:.1e}")
+
+
+def memory_per_atom(metadata: dict[str, Any]) -> str:
+    """What an evaluation with forces needs on a CPU, by memory tier."""
+    import torch
+
+    from petmad._ops import load_ops
+    from petmad.fast_network import network_sizes
+    from petmad.model import PETConfig
+
+    load_ops()
+    dtype = getattr(torch, metadata["dtype"])
+    sizes = network_sizes(PETConfig.from_dict(metadata["hypers"]), dtype)
+
+    def needs(*counts: int) -> list[float]:
+        return [b / 1e3 for b in torch.ops.petmad.memory_needs(sizes, list(counts))]
+
+    tiers = ("keep", "wide", "layers")
+    parts = zip(tiers, needs(1, 0, 0), needs(0, 0, 1), strict=True)
+    text = "; ".join(
+        f"{tier} {a:.0f} + {b:.1f} per kept neighbor" for tier, a, b in parts
+    )
+    raw = needs(0, 1, 0)[0]
+    return (
+        f"memory per atom on a CPU [kB]: {text}; {raw:.2f} per neighbor in the cutoff"
+    )
 
 
 def demo(arguments: argparse.Namespace) -> None:

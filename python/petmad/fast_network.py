@@ -6,21 +6,17 @@ plain module, which each of them carries, elsewhere. What depends on species alo
 folded into tables on the way.
 """
 
-from typing import List, Optional, Tuple
+from typing import List, Tuple
 
 import torch
 from torch import nn
 
-from .model import Potential, constants
+from .fast_rows import FastLinear, FastMLP, NormWeights, has_operators
+from .model import PETConfig, Potential, constants
 from .model.cutoff import OwnCutoffs, grid_probes
 from .model.pet import GNNLayer
 from .model.readout import Readout
 from .model.transformer import TokenLayout, TransformerLayer, token_layout
-
-
-def has_operators(x: torch.Tensor) -> bool:
-    """Whether the operators run where ``x`` is."""
-    return x.is_cpu or (x.is_cuda and torch.ops.petmad.has_gpu_kernels())
 
 
 class FastCutoffs(nn.Module):
@@ -61,6 +57,18 @@ class FastCutoffs(nn.Module):
         )
 
 
+class PlannedMemory(nn.Module):
+    """Chooses what the layers keep, see ``memory_plan.h``."""
+
+    def __init__(self, sizes: List[int]) -> None:
+        super().__init__()
+        self.sizes: List[int] = sizes
+
+    def forward(self, n_nodes: int, n_edges: int, n_raw: int) -> None:
+        """See :class:`petmad.model.pet.KeepAll`."""
+        torch.ops.petmad.plan_evaluation(self.sizes, [n_nodes, n_raw, n_edges])
+
+
 class RaggedTokens(nn.Module):
     """The layout without its padded arrays, which the operators do not read."""
 
@@ -77,97 +85,6 @@ class RaggedTokens(nn.Module):
             nothing,
             nothing,
             nothing,
-        )
-
-
-class NormWeights(nn.Module):
-    """Name, weights and epsilon of a norm; of none at all for None."""
-
-    def __init__(self, norm: Optional[nn.Module], like: torch.Tensor) -> None:
-        super().__init__()
-        nothing = like.new_zeros(0)
-        self.name = "none"
-        self.epsilon = 0.0
-        self.register_buffer("gain", nothing)
-        self.register_buffer("bias", nothing)
-        if norm is not None:
-            eps = norm.eps  # None: RMSNorm takes that of the dtype
-            self.epsilon = torch.finfo(like.dtype).eps if eps is None else eps
-            self.gain = norm.weight.detach()
-            self.name = "RMSNorm"
-            if isinstance(norm, nn.LayerNorm):
-                self.name = "LayerNorm"
-                self.bias = norm.bias.detach()
-
-
-class FastMLP(nn.Module):
-    """``x`` (if residual) ``+ f(second(activation(first(norm(x)))))`` in one pass."""
-
-    def __init__(
-        self,
-        norm: Optional[nn.Module],
-        linears: Tuple[nn.Linear, nn.Linear],
-        activation: str,
-        residual: bool = False,
-        activate_output: bool = False,
-    ) -> None:
-        super().__init__()
-        self.norm = NormWeights(norm, linears[0].weight)
-        self.plain_norm = nn.Identity() if norm is None else norm
-        self.first, self.second = linears
-        self.activation = activation
-        self.residual = residual
-        self.activate_output = activate_output
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[n, d] in, [n, d_out] out."""
-        if has_operators(x):
-            return torch.ops.petmad.mlp(
-                x,
-                self.norm.name,
-                self.norm.gain,
-                self.norm.bias,
-                self.norm.epsilon,
-                self.first.weight,
-                self.first.bias,
-                self.second.weight,
-                self.second.bias,
-                self.activation,
-                self.residual,
-                self.activate_output,
-            )
-        inner = self.first(self.plain_norm(x))
-        if self.activation == "SwiGLU":
-            value, gate = inner.chunk(2, dim=-1)
-            inner = value * torch.sigmoid(gate)
-        else:
-            inner = nn.functional.silu(inner)
-        y = self.second(inner)
-        if self.activate_output:
-            y = nn.functional.silu(y)
-        return x + y if self.residual else y
-
-
-class FastLinear(nn.Module):
-    """A linear layer by the product kernels."""
-
-    def __init__(self, plain: nn.Linear) -> None:
-        super().__init__()
-        self.plain = plain
-        self.register_buffer("nothing", plain.weight.new_zeros(0).detach())
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[n, d] in, [n, d_out] out."""
-        if not x.is_cpu:
-            return self.plain(x)
-        return torch.ops.petmad.norm_linear(
-            x,
-            "none",
-            self.nothing,
-            self.nothing,
-            0.0,
-            self.plain.weight,
-            self.plain.bias,
         )
 
 
@@ -223,7 +140,10 @@ class FastTransformerLayer(nn.Module):
         self.plain = plain
         self.pre_norm = plain.pre_norm
         pre_norm = plain.norm_attention if plain.pre_norm else None
-        self.norm = NormWeights(pre_norm, plain.attention.input_linear.weight)
+        like = plain.attention.input_linear.weight
+        self.norm = NormWeights(pre_norm, like)
+        self.norm_attention = NormWeights(plain.norm_attention, like)
+        self.norm_mlp = NormWeights(plain.norm_mlp, like)
         activation = "SwiGLU" if plain.mlp.gated else "SiLU"
         self.mlp = FastMLP(
             plain.norm_mlp if plain.pre_norm else None,
@@ -242,6 +162,42 @@ class FastTransformerLayer(nn.Module):
                 activation,
                 residual=True,
             )
+
+    def weights(self) -> List[torch.Tensor]:
+        """As the operator ``gnn_layer`` wants them."""
+        attention = self.plain.attention
+        found = [
+            self.norm_attention.gain,
+            self.norm_attention.bias,
+            attention.input_linear.weight,
+            attention.input_linear.bias,
+            attention.output_linear.weight,
+            attention.output_linear.bias,
+            self.norm_mlp.gain,
+            self.norm_mlp.bias,
+            self.mlp.first.weight,
+            self.mlp.first.bias,
+            self.mlp.second.weight,
+            self.mlp.second.bias,
+        ]
+        if (
+            self.contraction is not None
+            and self.expansion is not None
+            and self.center_mlp is not None
+        ):
+            found = found + [  # noqa: RUF005, TorchScript has no starred lists
+                self.contraction.plain.weight,
+                self.contraction.plain.bias,
+                self.expansion.plain.weight,
+                self.expansion.plain.bias,
+                self.center_mlp.norm.gain,
+                self.center_mlp.norm.bias,
+                self.center_mlp.first.weight,
+                self.center_mlp.first.bias,
+                self.center_mlp.second.weight,
+                self.center_mlp.second.bias,
+            ]
+        return found
 
     def forward(
         self, nodes: torch.Tensor, tokens: torch.Tensor, layout: TokenLayout
@@ -293,6 +249,11 @@ class FastGNNLayer(nn.Module):
         super().__init__()
         self.plain = plain
         self.is_first = plain.neighbor_embedder is None
+        first_layer = plain.trans.layers[0]
+        self.pre_norm = first_layer.pre_norm
+        self.gated = first_layer.mlp.gated
+        self.n_heads = first_layer.attention.num_heads
+        self.scale = first_layer.attention.scale
         self.layers = nn.ModuleList(
             FastTransformerLayer(layer) for layer in plain.trans.layers
         )
@@ -306,6 +267,8 @@ class FastGNNLayer(nn.Module):
         constants_of_species = table.weight.double() @ blocks[1].T + constant
         w_message = blocks[-1][:, : 0 if self.is_first else d_pet]
         geometry = (blocks[0] @ embedder.weight.double()).T
+        self.norm_name = self.layers[0].norm_mlp.name
+        self.epsilon = self.layers[0].norm_mlp.epsilon
         self.register_buffer("table", constants_of_species.to(dtype).contiguous())
         self.register_buffer("w_geometry", geometry.to(dtype).contiguous())
         self.register_buffer("w_message", w_message.to(dtype).contiguous())
@@ -325,6 +288,8 @@ class FastGNNLayer(nn.Module):
             return self.plain(nodes, messages, geometry, neighbor_species, layout)
         if self.is_first:  # its messages are in the table
             messages = messages[:, :0]
+        if geometry.is_cpu:
+            return self.whole_layer(nodes, messages, geometry, neighbor_species, layout)
         tokens = torch.ops.petmad.compress(
             geometry,
             messages,
@@ -339,12 +304,59 @@ class FastGNNLayer(nn.Module):
             nodes, tokens = layer(nodes, tokens, layout)
         return [nodes, tokens]
 
+    def whole_layer(
+        self,
+        nodes: torch.Tensor,
+        messages: torch.Tensor,
+        geometry: torch.Tensor,
+        neighbor_species: torch.Tensor,
+        layout: TokenLayout,
+    ) -> List[torch.Tensor]:
+        """The same as one operator, on a CPU."""
+        weights: List[torch.Tensor] = []
+        for layer in self.layers:
+            weights = weights + layer.weights()
+        nodes, tokens = torch.ops.petmad.gnn_layer(
+            nodes,
+            messages,
+            geometry,
+            neighbor_species,
+            layout.log_weights,
+            layout.starts,
+            [self.table, self.w_geometry, self.w_message, self.w_out, self.b_out],
+            weights,
+            self.norm_name,
+            self.epsilon,
+            self.pre_norm,
+            self.gated,
+            self.n_heads,
+            self.scale,
+        )
+        return [nodes, tokens]
+
+
+def network_sizes(config: PETConfig, dtype: torch.dtype) -> List[int]:
+    """As ``plan_evaluation`` and ``memory_needs`` want them, see ``memory_plan.h``."""
+    return [
+        config.d_pet,
+        config.d_node,
+        config.d_feedforward,
+        config.d_head,
+        config.num_heads,
+        config.num_gnn_layers,
+        config.num_attention_layers,
+        dtype.itemsize,
+        int(config.activation == "SwiGLU"),
+    ]
+
 
 def make_fast(potential: Potential) -> None:
     """Swap the parts of a frozen potential, in place, for those on fast operators."""
     network = potential.network
     network.own_cutoffs = FastCutoffs(network.own_cutoffs)
     network.tokens = RaggedTokens()
+    dtype = network.edge_embedder.weight.dtype
+    network.memory = PlannedMemory(network_sizes(potential.config, dtype))
     network.gnn_layers = nn.ModuleList(
         FastGNNLayer(layer, network.edge_embedder) for layer in network.gnn_layers
     )

@@ -23,7 +23,7 @@ def test_rows_of_one_layer_by_hand():
     bytes_, tier, _ = kernels.plan_memory(sizes, [0, 0, 1], 10**9)
     assert bytes_[0] == 8 * (kept + at_once)
     assert bytes_[1] == bytes_[0] - 8 * (3 + 4 + 5)
-    assert tier == "keep_all"
+    assert tier == "keep"
 
 
 def test_needs_grow_with_atoms_and_fall_with_tiers():
@@ -34,25 +34,25 @@ def test_needs_grow_with_atoms_and_fall_with_tiers():
 
 def test_first_tier_that_fits():
     needs = plan(60_000)[0]
-    assert plan(60_000, needs[0])[1] == "keep_all"
-    assert plan(60_000, needs[0] - 1)[1] == "recompute_wide"
+    assert plan(60_000, needs[0])[1] == "keep"
+    assert plan(60_000, needs[0] - 1)[1] == "wide"
     bytes_, tier, line = plan(60_000, needs[1] - 1)
-    assert tier == "recompute_wide"
-    assert "likely too little: use more GPUs, a smaller model or fewer atoms" in line
+    assert tier == "wide"
+    assert "too little: use more ranks or GPUs, a smaller model or fewer atoms" in line
     assert f"({bytes_[0] / GIB:.3g} GiB to keep all)" in line
 
 
 def test_sixty_thousand_atoms_of_s_fit_an_h200():
     _, tier, line = plan(60_000)
-    assert tier == "keep_all"
+    assert tier == "keep"
     assert line.startswith("memory: ")
-    assert line.endswith("140 GiB available, tier keep_all")
+    assert line.endswith("140 GiB available, tier keep")
 
 
 def test_wrong_numbers_are_named():
     with pytest.raises(RuntimeError, match="sizes of a network are 9 numbers, got 1"):
         kernels.plan_memory([1], [0, 0, 0], 1)
-    with pytest.raises(RuntimeError, match="keep_all or recompute_wide, got 'all'"):
+    with pytest.raises(RuntimeError, match="keep, wide or layers, got 'all'"):
         kernels.choose_memory_tier("all")
 
 
@@ -68,10 +68,10 @@ def test_recomputed_rows_give_the_same_bits(device, flags):
         return kernels.mlp(y, *norm, *weights, "SwiGLU", *flags)
 
     kept = with_gradients(run, x)
-    kernels.choose_memory_tier("recompute_wide")
+    kernels.choose_memory_tier("wide")
     try:
         again = with_gradients(run, x)
     finally:
-        kernels.choose_memory_tier("keep_all")
+        kernels.choose_memory_tier("keep")
     for a, b in zip(kept, again, strict=True):
         assert torch.equal(a, b)

@@ -306,6 +306,7 @@ def test_info_prints_everything(model_path, capsys):
     metadata = read_metadata(model_path)
     for text in ("water", "float64", metadata["weights_hash"], "train.xyz", "20.0"):
         assert text in printed
+    assert "memory per atom on a CPU [kB]: keep " in printed
     for name in [*metadata, *metadata["hypers"]]:
         assert f"{name}:" in printed
 

@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 
+#include "petmad/memory_plan.h"
 #include "petmad/precision.h"
 #include "petmad/types.h"
 
@@ -19,14 +20,17 @@ struct EngineOptions {
     std::string device = "cpu";            ///< "cpu", "cuda" or "cuda:N"
     Precision precision = Precision::file; ///< of the network's matrix products
     int n_threads = 0;                     ///< CPU threads of torch; 0 leaves them as they are
+    std::string memory = "auto";           ///< see parse_memory(); on a GPU auto keeps everything
+    int n_processes = 1;                   ///< that share this machine's memory
+    MemoryListener on_memory; ///< told the plan of every evaluation before its layers run
     bool check_golden = true; ///< evaluate the file's golden structures once after loading
 };
 
 /// An exported model, its neighbor list and its folds. One per host program and thread.
 class Engine {
 public:
-    /// Throws Error: missing or foreign file, newer format, unknown device, a
-    /// precision that the device or the file does not have, failed golden check.
+    /// Throws Error: missing or foreign file, newer format, unknown device, a precision that the
+    /// device or the file does not have, an unknown memory option, failed golden check.
     explicit Engine(const std::string& path, const EngineOptions& options = {});
     ~Engine();
     Engine(const Engine&) = delete;
@@ -36,6 +40,9 @@ public:
     const Statistics& statistics() const;
     /// What the network's matrix products run in: never `file`.
     Precision precision() const;
+    /// Of the last evaluation that ran layers; without bytes where there was none, or where the
+    /// file is older than plans.
+    const MemoryPlan& memory_plan() const;
 
     /// Evaluates a whole system. The result stays valid until the next call.
     /// Throws Error: non-finite positions, coinciding atoms, a species or charge the model lacks,

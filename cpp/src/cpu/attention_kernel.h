@@ -13,8 +13,8 @@
 namespace petmad::cpu {
 namespace {
 
-/// Scores of padding: far below any, and finite.
-template <typename T> constexpr T no_score = T(-1e30);
+/// Up to whole vectors.
+template <typename T> int64_t padded(int64_t n) { return (n + lanes<T> - 1) / lanes<T> * lanes<T>; }
 
 /// Packed row of token t of center i.
 template <typename T> int64_t token_row(const AttentionInput<T>& input, int64_t i, int64_t t) {
@@ -24,10 +24,9 @@ template <typename T> int64_t token_row(const AttentionInput<T>& input, int64_t 
 /// Tokens of one center and one head, as the products want them.
 template <typename T> struct Head {
     int64_t n;        ///< tokens
-    int64_t n_padded; ///< to whole panels
+    int64_t n_padded; ///< to whole vectors
     int64_t d;        ///< width
-    int64_t d_padded; ///< likewise
-    const T* bias;    ///< [n_padded], of keys
+    const T* bias;    ///< [n], of keys
 };
 
 /// out [n, d] = factor * token rows of one head.
@@ -54,18 +53,18 @@ void scatter(
     }
 }
 
-/// Panels of a dense matrix [n, width], zeros beyond its columns.
+/// Panels of a dense matrix [n, width], zeros beyond its columns to whole vectors.
 template <typename T> void pack_rows(const T* from, int64_t n, int64_t width, T* panels) {
     for (int64_t first = 0; first < width; first += columns_per_panel) {
         const int64_t here = std::min(columns_per_panel, width - first);
         for (int64_t t = 0; t < n; ++t, panels += columns_per_panel) {
             std::copy_n(from + t * width + first, here, panels);
-            std::fill(panels + here, panels + columns_per_panel, T(0));
+            std::fill(panels + here, panels + padded<T>(here), T(0));
         }
     }
 }
 
-/// Panels of the transpose of a dense matrix [n, width], zeros beyond n.
+/// Panels of the transpose of a dense matrix [n, width], zeros beyond n to whole vectors.
 template <typename T> void pack_columns(const T* from, int64_t n, int64_t width, T* panels) {
     for (int64_t first = 0; first < n; first += columns_per_panel) {
         const int64_t here = std::min(columns_per_panel, n - first);
@@ -73,7 +72,7 @@ template <typename T> void pack_columns(const T* from, int64_t n, int64_t width,
             for (int64_t t = 0; t < here; ++t) {
                 panels[t] = from[(first + t) * width + d];
             }
-            std::fill(panels + here, panels + columns_per_panel, T(0));
+            std::fill(panels + here, panels + padded<T>(here), T(0));
         }
     }
 }
@@ -101,90 +100,78 @@ void multiply_dense(
     multiply(product, a, n, c);
 }
 
-template <typename T> T sum_of(const T* sums) {
-    T sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t t = 0; t < lanes<T>; ++t) {
-        sum += sums[t];
-    }
-    return sum;
-}
-
-/// scores become probabilities. Blocks of constant length, so that each is one vector.
-template <typename T> void softmax(T* scores, const T* bias, int64_t n_padded) {
-    T highs[lanes<T>];
-    std::fill_n(highs, lanes<T>, no_score<T>);
-    for (int64_t block = 0; block < n_padded; block += lanes<T>) {
-        T* s = scores + block;
-        const T* b = bias + block;
+/// Scores [n keys, n_padded queries] become probabilities: sums run down the columns, a vector of
+/// queries at a time.
+template <typename T> void softmax(const Head<T>& head, T* scores) {
+    for (int64_t block = 0; block < head.n_padded; block += lanes<T>) {
+        T highs[lanes<T>];
+        T sums[lanes<T>] = {};
+        std::fill_n(highs, lanes<T>, T(-1e30)); // far below any score, and finite
+        for (int64_t u = 0; u < head.n; ++u) {
+            T* s = scores + u * head.n_padded + block;
+            const T bias = head.bias[u];
 #pragma omp simd
-        for (int64_t t = 0; t < lanes<T>; ++t) {
-            s[t] += b[t];
-            highs[t] = s[t] > highs[t] ? s[t] : highs[t];
+            for (int64_t t = 0; t < lanes<T>; ++t) {
+                s[t] += bias;
+                highs[t] = s[t] > highs[t] ? s[t] : highs[t];
+            }
         }
-    }
-    T highest = no_score<T>;
-#pragma omp simd reduction(max : highest)
-    for (int64_t t = 0; t < lanes<T>; ++t) {
-        highest = highs[t] > highest ? highs[t] : highest;
-    }
-    T sums[lanes<T>] = {};
-    for (int64_t block = 0; block < n_padded; block += lanes<T>) {
-        T* s = scores + block;
-        const T* b = bias + block;
+        for (int64_t u = 0; u < head.n; ++u) {
+            T* s = scores + u * head.n_padded + block;
 #pragma omp simd
-        for (int64_t t = 0; t < lanes<T>; ++t) {
-            s[t] = b[t] > T(-1e29) ? exponential(s[t] - highest) : T(0);
-            sums[t] += s[t];
+            for (int64_t t = 0; t < lanes<T>; ++t) {
+                s[t] = exponential(s[t] - highs[t]);
+                sums[t] += s[t];
+            }
         }
-    }
-    const T factor = T(1) / sum_of(sums);
-    for (int64_t block = 0; block < n_padded; block += lanes<T>) {
-        T* s = scores + block;
 #pragma omp simd
         for (int64_t t = 0; t < lanes<T>; ++t) {
-            s[t] *= factor;
+            sums[t] = T(1) / sums[t];
+        }
+        for (int64_t u = 0; u < head.n; ++u) {
+            T* s = scores + u * head.n_padded + block;
+#pragma omp simd
+            for (int64_t t = 0; t < lanes<T>; ++t) {
+                s[t] *= sums[t];
+            }
         }
     }
 }
 
-/// ds [n_padded] becomes p (ds - Σ p ds), and is added to d_bias.
-template <typename T> void softmax_backward(const T* p, int64_t n_padded, T* ds, T* d_bias) {
-    T dots[lanes<T>] = {};
-    for (int64_t block = 0; block < n_padded; block += lanes<T>) {
+/// ds [n keys, n_padded queries] becomes p (ds - Σ p ds), sums running down the columns.
+template <typename T> void softmax_backward(const Head<T>& head, const T* p, T* ds) {
+    for (int64_t block = 0; block < head.n_padded; block += lanes<T>) {
+        T dots[lanes<T>] = {};
+        for (int64_t u = 0; u < head.n; ++u) {
+            const int64_t row = u * head.n_padded + block;
 #pragma omp simd
-        for (int64_t t = 0; t < lanes<T>; ++t) {
-            dots[t] += p[block + t] * ds[block + t];
+            for (int64_t t = 0; t < lanes<T>; ++t) {
+                dots[t] += p[row + t] * ds[row + t];
+            }
         }
-    }
-    const T dot = sum_of(dots);
+        for (int64_t u = 0; u < head.n; ++u) {
+            const int64_t row = u * head.n_padded + block;
 #pragma omp simd
-    for (int64_t t = 0; t < n_padded; ++t) {
-        ds[t] = p[t] * (ds[t] - dot);
-        d_bias[t] += ds[t];
+            for (int64_t t = 0; t < lanes<T>; ++t) {
+                ds[row + t] = p[row + t] * (ds[row + t] - dots[t]);
+            }
+        }
     }
 }
 
 template <typename T> Head<T> head_of(const AttentionInput<T>& input, int64_t i, T* bias) {
-    const auto padded = [](int64_t n) {
-        return (n + columns_per_panel - 1) / columns_per_panel * columns_per_panel;
-    };
     const int64_t n = 1 + input.starts[i + 1] - input.starts[i];
-    const Head<T> head{n, padded(n), input.d_head, padded(input.d_head), bias};
     bias[0] = 0;
     std::copy_n(input.log_weights + input.starts[i], n - 1, bias + 1);
-    std::fill(bias + n, bias + head.n_padded, no_score<T>);
-    return head;
+    return {n, padded<T>(n), input.d_head, bias};
 }
 
-/// p [n, n_padded] of queries (scaled) and keys [n, d]; room: [d, n_padded].
+/// p [n keys, n_padded queries] of queries (scaled) and keys [n, d]; room: [d, n_padded].
 template <typename T>
 void probabilities(const Head<T>& head, const T* queries, const T* keys, T* room, T* p) {
-    pack_columns(keys, head.n, head.d, room);
-    multiply_dense(queries, head.d, head.n, head.d, room, head.n_padded, p);
-    for (int64_t t = 0; t < head.n; ++t) {
-        softmax(p + t * head.n_padded, head.bias, head.n_padded);
-    }
+    pack_columns(queries, head.n, head.d, room);
+    multiply_dense(keys, head.d, head.n, head.d, room, head.n_padded, p);
+    softmax(head, p);
 }
 
 /// Pieces of the scratch, in the order they are asked for.
@@ -210,6 +197,7 @@ void attention(const AttentionInput<T>& input, int64_t first, int64_t last, T* m
     T* more_rows = pieces.take(most * input.d_head);
     T* panels = pieces.take(most * d_most);
     T* p = pieces.take(most * most);
+    T* turned = pieces.take(most * most);
     for (int64_t i = first; i < last; ++i) {
         const Head<T> head = head_of(input, i, bias);
         for (int64_t h = 0; h < input.n_heads; ++h) {
@@ -219,7 +207,8 @@ void attention(const AttentionInput<T>& input, int64_t first, int64_t last, T* m
             probabilities(head, rows, more_rows, panels, p);
             gather(input, i, head.n, query + 2 * width, stride, T(1), rows);
             pack_rows(rows, head.n, head.d, panels);
-            multiply_dense(p, head.n_padded, head.n, head.n, panels, head.d, rows);
+            transpose(head, p, turned);
+            multiply_dense(turned, head.n_padded, head.n, head.n, panels, head.d, rows);
             scatter(input, i, head.n, rows, width, mixed + h * input.d_head);
         }
     }
@@ -244,42 +233,46 @@ void attention_backward(
     T* panels = pieces.take(most * d_most);
     T* p = pieces.take(most * most);
     T* ds = pieces.take(most * most);
-    T* turned = pieces.take(most * most);
     for (int64_t i = first; i < last; ++i) {
         const Head<T> head = head_of(input, i, bias);
-        std::fill_n(d_bias, head.n_padded, T(0));
+        std::fill_n(d_bias, head.n, T(0));
         for (int64_t h = 0; h < input.n_heads; ++h) {
             const T* query = input.qkv + h * input.d_head;
+            const T* d_out = d_mixed + h * input.d_head;
             T* d_query = d_qkv + h * input.d_head;
             gather(input, i, head.n, query, stride, input.scale, queries);
             gather(input, i, head.n, query + width, stride, T(1), keys);
             probabilities(head, queries, keys, panels, p);
 
-            // values: d_p = d_out @ vᵀ
-            gather(input, i, head.n, query + 2 * width, stride, T(1), rows);
+            // d_p = v @ d_outᵀ, keys down, queries across
+            gather(input, i, head.n, d_out, width, T(1), rows);
             pack_columns(rows, head.n, head.d, panels);
-            gather(input, i, head.n, d_mixed + h * input.d_head, width, T(1), rows);
+            gather(input, i, head.n, query + 2 * width, stride, T(1), rows);
             multiply_dense(rows, head.d, head.n, head.d, panels, head.n_padded, ds);
-            for (int64_t t = 0; t < head.n; ++t) {
-                const int64_t row = t * head.n_padded;
-                softmax_backward(p + row, head.n_padded, ds + row, d_bias);
-            }
-            // d_v = pᵀ @ d_out
+            softmax_backward(head, p, ds);
+            // d_v = p @ d_out
+            gather(input, i, head.n, d_out, width, T(1), rows);
             pack_rows(rows, head.n, head.d, panels);
-            transpose(head, p, turned);
-            multiply_dense(turned, head.n_padded, head.n, head.n, panels, head.d, rows);
+            multiply_dense(p, head.n_padded, head.n, head.n, panels, head.d, rows);
             scatter(input, i, head.n, rows, stride, d_query + 2 * width);
-            // d_k = d_sᵀ @ q, the scale being in q
+            // d_k = d_s @ q, the scale being in q
             pack_rows(queries, head.n, head.d, panels);
-            transpose(head, ds, turned);
-            multiply_dense(turned, head.n_padded, head.n, head.n, panels, head.d, rows);
+            multiply_dense(ds, head.n_padded, head.n, head.n, panels, head.d, rows);
             scatter(input, i, head.n, rows, stride, d_query + width);
-            // d_q = scale d_s @ k
+            // d_q = scale d_sᵀ @ k, and d_bias is the sum over queries
+            T* turned = p;
+            transpose(head, ds, turned);
+            for (int64_t t = 0; t < head.n; ++t) {
+#pragma omp simd
+                for (int64_t u = 0; u < head.n; ++u) {
+                    d_bias[u] += turned[t * head.n_padded + u];
+                }
+            }
             for (int64_t k = 0; k < head.n * head.d; ++k) {
                 keys[k] *= input.scale;
             }
             pack_rows(keys, head.n, head.d, panels);
-            multiply_dense(ds, head.n_padded, head.n, head.n, panels, head.d, rows);
+            multiply_dense(turned, head.n_padded, head.n, head.n, panels, head.d, rows);
             scatter(input, i, head.n, rows, stride, d_query);
         }
         std::copy_n(d_bias + 1, head.n - 1, d_log_weights + input.starts[i]);

@@ -26,18 +26,16 @@ void check(const Tensor& qkv, const Tensor& log_weights, const Tensor& starts, i
 }
 
 template <typename T>
-AttentionInput<T> input_of(
-    const Tensor& qkv, const Tensor& log_weights, const Tensor& starts, int64_t n_heads,
-    double scale
-) {
+AttentionInput<T>
+input_of(const Tensor& qkv, const Tensor& log_weights, const Tensor& starts, const Heads& heads) {
     AttentionInput<T> input;
     input.qkv = in<T>(qkv);
     input.log_weights = in<T>(log_weights);
     input.starts = in<int64_t>(starts);
     input.n_centers = starts.numel() - 1;
-    input.n_heads = n_heads;
-    input.d_head = qkv.size(1) / (3 * n_heads);
-    input.scale = static_cast<T>(scale);
+    input.n_heads = heads.n;
+    input.d_head = qkv.size(1) / (3 * heads.n);
+    input.scale = static_cast<T>(heads.scale);
     int64_t most = 1;
     for (int64_t i = 0; i < input.n_centers; ++i) {
         most = std::max(most, 1 + input.starts[i + 1] - input.starts[i]);
@@ -64,16 +62,9 @@ struct Attention : torch::autograd::Function<Attention> {
         const Tensor& starts, int64_t n_heads, double scale
     ) {
         const at::AutoDispatchBelowADInplaceOrView guard;
-        check(qkv_, log_weights_, starts, n_heads);
         const Tensor qkv = qkv_.detach().contiguous();
         const Tensor log_weights = log_weights_.detach().contiguous();
-        Tensor mixed = torch::empty({qkv.size(0), qkv.size(1) / 3}, qkv.options());
-        AT_DISPATCH_FLOATING_TYPES(qkv.scalar_type(), "petmad::attention", [&] {
-            const auto input = input_of<scalar_t>(qkv, log_weights, starts, n_heads, scale);
-            for_centers(input, qkv, [&](const auto& mine, int64_t first, int64_t last) {
-                kernels<scalar_t>().attention(mine, first, last, out<scalar_t>(mixed));
-            });
-        });
+        Tensor mixed = attention_forward(qkv, log_weights, starts, {n_heads, scale});
         context->save_for_backward({qkv, log_weights, starts});
         context->saved_data["n_heads"] = n_heads;
         context->saved_data["scale"] = scale;
@@ -83,25 +74,48 @@ struct Attention : torch::autograd::Function<Attention> {
     static variable_list backward(AutogradContext* context, const variable_list& gradients) {
         check_once();
         const variable_list s = context->get_saved_variables();
-        const Tensor d_mixed = gradients[0].contiguous();
+        const Heads heads{
+            context->saved_data["n_heads"].toInt(), context->saved_data["scale"].toDouble()
+        };
         Tensor d_qkv = torch::empty_like(s[0]);
         Tensor d_log_weights = torch::empty_like(s[1]);
-        const int64_t n_heads = context->saved_data["n_heads"].toInt();
-        const double scale = context->saved_data["scale"].toDouble();
-        AT_DISPATCH_FLOATING_TYPES(s[0].scalar_type(), "petmad::attention backward", [&] {
-            const auto input = input_of<scalar_t>(s[0], s[1], s[2], n_heads, scale);
-            for_centers(input, s[0], [&](const auto& mine, int64_t first, int64_t last) {
-                kernels<scalar_t>().attention_backward(
-                    mine, in<scalar_t>(d_mixed), first, last, out<scalar_t>(d_qkv),
-                    out<scalar_t>(d_log_weights)
-                );
-            });
-        });
+        attention_backward(
+            s[0], s[1], s[2], heads, gradients[0].contiguous(), d_qkv, d_log_weights
+        );
         return {d_qkv, d_log_weights, Tensor(), Tensor(), Tensor()};
     }
 };
 
 } // namespace
+
+Tensor attention_forward(
+    const Tensor& qkv, const Tensor& log_weights, const Tensor& starts, const Heads& heads
+) {
+    check(qkv, log_weights, starts, heads.n);
+    Tensor mixed = torch::empty({qkv.size(0), qkv.size(1) / 3}, qkv.options());
+    AT_DISPATCH_FLOATING_TYPES(qkv.scalar_type(), "petmad::attention", [&] {
+        const auto input = input_of<scalar_t>(qkv, log_weights, starts, heads);
+        for_centers(input, qkv, [&](const auto& mine, int64_t first, int64_t last) {
+            kernels<scalar_t>().attention(mine, first, last, out<scalar_t>(mixed));
+        });
+    });
+    return mixed;
+}
+
+void attention_backward(
+    const Tensor& qkv, const Tensor& log_weights, const Tensor& starts, const Heads& heads,
+    const Tensor& d_mixed, Tensor d_qkv, Tensor d_log_weights
+) {
+    AT_DISPATCH_FLOATING_TYPES(qkv.scalar_type(), "petmad::attention backward", [&] {
+        const auto input = input_of<scalar_t>(qkv, log_weights, starts, heads);
+        for_centers(input, qkv, [&](const auto& mine, int64_t first, int64_t last) {
+            kernels<scalar_t>().attention_backward(
+                mine, in<scalar_t>(d_mixed), first, last, out<scalar_t>(d_qkv),
+                out<scalar_t>(d_log_weights)
+            );
+        });
+    });
+}
 
 Tensor attention(
     const Tensor& qkv, const Tensor& log_weights, const Tensor& starts, int64_t n_heads,

@@ -14,4 +14,22 @@ torch::Tensor attention(
     int64_t n_heads, double scale
 );
 
+struct Heads {
+    int64_t n = 1;
+    double scale = 1.0;
+};
+
+/// The same without a record for autograd; dense arguments.
+torch::Tensor attention_forward(
+    const torch::Tensor& qkv, const torch::Tensor& log_weights, const torch::Tensor& starts,
+    const Heads& heads
+);
+
+/// Its adjoints: d_qkv is written, d_log_weights too.
+void attention_backward(
+    const torch::Tensor& qkv, const torch::Tensor& log_weights, const torch::Tensor& starts,
+    const Heads& heads, const torch::Tensor& d_mixed, torch::Tensor d_qkv,
+    torch::Tensor d_log_weights
+);
+
 } // namespace petmad::cpu

@@ -3,6 +3,7 @@
 
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "../memory_plan.h"
 #include "norm.h"
 
 namespace petmad::cpu {
@@ -43,7 +44,7 @@ struct Weights {
 template <typename T>
 void forward_rows(
     const Weights& weights, const Tensor& messages, const Tensor& rows, const Tensor& reversed,
-    Tensor& statistics, Tensor& inner, Tensor& result
+    const Tensor& statistics, const Tensor& inner, Tensor& result
 ) {
     const int64_t d = rows.size(1);
     const int64_t h = weights.w_in.size(0);
@@ -54,8 +55,8 @@ void forward_rows(
         Scratch<T> joined(n, 2 * d, rows);
         Scratch<T> room(n, std::max(2 * d, h), rows);
         join(in<T>(rows) + start * d, in<T>(reversed) + start * d, n, d, joined.data());
-        T* u = out<T>(inner) + start * h;
-        T* kept = out<T>(statistics) + start * statistics_width(weights.norm);
+        KeptRows<T> u(inner, start, n, h, rows);
+        KeptRows<T> kept(statistics, start, n, statistics_width(weights.norm), rows);
         first(norm.of(joined, n, room, kept), n, u);
         kernels<T>().silu(u, n * h, room);
         T* y = out<T>(result) + start * d;
@@ -76,18 +77,23 @@ void backward_rows(
     const Norm<T> norm(weights.norm, weights.gain, weights.bias, weights.epsilon, 2 * d);
     const Factor<T> first(weights.w_in, Direction::backward);
     const Factor<T> second(weights.w_out, Direction::backward);
+    const Factor<T> first_again(weights.w_in, Direction::forward, weights.b_in);
     for_blocks(rows.size(0), [&](int64_t start, int64_t n) {
         Scratch<T> d_activated(n, std::max(h, 2 * d), rows);
         Scratch<T> du(n, std::max(h, 2 * d), rows);
         Scratch<T> joined(n, 2 * d, rows);
+        KeptRows<T> u(inner, start, n, h, rows);
+        KeptRows<T> of_rows(statistics, start, n, statistics_width(weights.norm), rows);
+        join(in<T>(rows) + start * d, in<T>(reversed) + start * d, n, d, joined.data());
+        if (!inner.defined()) {
+            first_again(norm.of(joined, n, du, of_rows), n, u);
+        }
         second(in<T>(dy) + start * d, n, d_activated);
-        kernels<T>().silu_backward(in<T>(inner) + start * h, d_activated, n * h, du);
+        kernels<T>().silu_backward(u, d_activated, n * h, du);
         T* d_normed = d_activated;
         first(du, n, d_normed);
-        join(in<T>(rows) + start * d, in<T>(reversed) + start * d, n, d, joined.data());
         T* d_joined = du;
         std::fill_n(d_joined, n * 2 * d, T(0));
-        const T* of_rows = in<T>(statistics) + start * statistics_width(weights.norm);
         norm.backward(joined, of_rows, d_normed, n, d_joined);
         for (int64_t row = 0; row < n; ++row, d_joined += 2 * d) {
             const int64_t at = (start + row) * d;
@@ -108,9 +114,13 @@ struct Combine : torch::autograd::Function<Combine> {
         const Tensor messages = messages_.detach().contiguous();
         const Tensor rows = rows_.detach().contiguous();
         const Tensor reversed = reversed_.detach().contiguous();
-        Tensor statistics =
-            torch::empty({rows.size(0), statistics_width(weights.norm)}, rows.options());
-        Tensor inner = torch::empty({rows.size(0), weights.w_in.size(0)}, rows.options());
+        Tensor statistics;
+        Tensor inner;
+        if (memory_tier() == MemoryTier::keep) {
+            statistics =
+                torch::empty({rows.size(0), statistics_width(weights.norm)}, rows.options());
+            inner = torch::empty({rows.size(0), weights.w_in.size(0)}, rows.options());
+        }
         Tensor result = torch::empty_like(rows);
         AT_DISPATCH_FLOATING_TYPES(rows.scalar_type(), "petmad::combine", [&] {
             forward_rows<scalar_t>(weights, messages, rows, reversed, statistics, inner, result);

@@ -53,33 +53,35 @@ template <typename T> struct Tile {
     int64_t n_columns;
 };
 
-/// R rows by two vectors: c[r] = start + Σ_k a[r][k] b[k].
-template <typename T, int R>
+/// R rows by V vectors, one or two: c[r] = start + Σ_k a[r][k] b[k].
+template <typename T, int R, int V>
 void multiply_tile(
     const T* a, int64_t a_stride, const T* b, int64_t k, const Tile<T>& tile, T* c, int64_t c_stride
 ) {
     constexpr int size = VectorOf<T>::size;
     constexpr int n_pointers = (R + 2) / 3;
-    Vector<T> sums[R][2];
-    T edge[2 * size]; // columns beyond the matrix are not touched
-    const bool is_whole = tile.n_columns == 2 * size;
+    Vector<T> sums[R][V];
+    T edge[V * size]; // columns beyond the matrix are not touched
+    const bool is_whole = tile.n_columns == V * size;
     const auto begin = [&](const T* from, int r) {
         if (!is_whole) {
             std::copy_n(from, tile.n_columns, edge);
             from = edge;
         }
-        sums[r][0] = read(from);
-        sums[r][1] = read(from + size);
+        for (int v = 0; v < V; ++v) {
+            sums[r][v] = read(from + v * size);
+        }
     };
-    std::fill_n(edge, 2 * size, T(0));
+    std::fill_n(edge, V * size, T(0));
     for (int r = 0; r < R; ++r) {
         if (tile.add) {
             begin(c + r * c_stride, r);
         } else if (tile.bias) {
             begin(tile.bias, r);
         } else {
-            sums[r][0] = Vector<T>{};
-            sums[r][1] = Vector<T>{};
+            for (int v = 0; v < V; ++v) {
+                sums[r][v] = Vector<T>{};
+            }
         }
     }
     const T* rows[n_pointers]; // every third row: the others are a stride or two away
@@ -88,12 +90,14 @@ void multiply_tile(
     }
     for (int64_t step = 0; step < k; ++step, b += columns_per_panel) {
         const Vector<T> left = read(b);
-        const Vector<T> right = read(b + size);
+        const Vector<T> right = read(b + (V - 1) * size);
 #pragma GCC unroll 16
         for (int r = 0; r < R; ++r) {
             const T factor = rows[r / 3][(r % 3) * a_stride];
             sums[r][0] += factor * left;
-            sums[r][1] += factor * right;
+            if constexpr (V == 2) {
+                sums[r][1] += factor * right;
+            }
         }
 #pragma GCC unroll 16
         for (int p = 0; p < n_pointers; ++p) {
@@ -102,8 +106,9 @@ void multiply_tile(
     }
     for (int r = 0; r < R; ++r) {
         T* to = is_whole ? c + r * c_stride : edge;
-        write(sums[r][0], to);
-        write(sums[r][1], to + size);
+        for (int v = 0; v < V; ++v) {
+            write(sums[r][v], to + v * size);
+        }
         if (!is_whole) {
             std::copy_n(edge, tile.n_columns, c + r * c_stride);
         }
@@ -111,16 +116,16 @@ void multiply_tile(
 }
 
 /// Of n <= R rows.
-template <typename T, int R>
+template <typename T, int R, int V>
 void multiply_rows(
     const T* a, int64_t a_stride, int64_t n, const T* b, int64_t k, const Tile<T>& tile, T* c,
     int64_t c_stride
 ) {
     if constexpr (R > 0) {
         if (n == R) {
-            multiply_tile<T, R>(a, a_stride, b, k, tile, c, c_stride);
+            multiply_tile<T, R, V>(a, a_stride, b, k, tile, c, c_stride);
         } else {
-            multiply_rows<T, R - 1>(a, a_stride, n, b, k, tile, c, c_stride);
+            multiply_rows<T, R - 1, V>(a, a_stride, n, b, k, tile, c, c_stride);
         }
     }
 }
@@ -140,11 +145,11 @@ void multiply_stripe(
             product.bias ? product.bias + column : nullptr, product.add || first > 0,
             std::min(width, product.m - column)
         };
+        const auto run = tile.n_columns <= VectorOf<T>::size ? multiply_rows<T, tile_rows, 1>
+                                                             : multiply_rows<T, tile_rows, 2>;
         for (int64_t row = 0; row < n; row += tile_rows) {
-            multiply_rows<T, tile_rows>(
-                a + row * a_stride, a_stride, std::min<int64_t>(tile_rows, n - row), b, depth, tile,
-                c + row * product.c_stride + column, product.c_stride
-            );
+            run(a + row * a_stride, a_stride, std::min<int64_t>(tile_rows, n - row), b, depth, tile,
+                c + row * product.c_stride + column, product.c_stride);
         }
     }
 }

@@ -35,6 +35,19 @@ private:
     Tensor tensor_;
 };
 
+/// Rows where they are kept for the backward pass, or room for a block of them where they are not.
+template <typename T> class KeptRows {
+public:
+    KeptRows(const Tensor& kept, int64_t first, int64_t n, int64_t width, const Tensor& like)
+        : tensor_(kept.defined() ? kept : torch::empty({n, width}, like.options())),
+          data_(out<T>(tensor_) + (kept.defined() ? first * width : 0)) {}
+    operator T*() { return data_; }
+
+private:
+    Tensor tensor_;
+    T* data_;
+};
+
 /// Calls function(first, n) for blocks of rows, on all threads; few rows make smaller blocks, so
 /// that every thread has one.
 template <typename Function> void for_blocks(int64_t n_rows, const Function& function) {

@@ -69,7 +69,8 @@ void choose_memory_tier(const std::string& name) { set_memory_tier(parse_memory_
 std::tuple<std::vector<int64_t>, std::string, std::string> plan_memory_op(
     const std::vector<int64_t>& sizes, const std::vector<int64_t>& counts, int64_t available
 ) {
-    const MemoryPlan plan = plan_memory(network_sizes(sizes), edge_counts(counts), available);
+    const auto bytes = bytes_on_gpu(network_sizes(sizes), edge_counts(counts));
+    const MemoryPlan plan = make_plan(bytes, {true, MemoryTier::keep, available});
     return {plan.bytes, to_string(plan.tier), describe(plan)};
 }
 

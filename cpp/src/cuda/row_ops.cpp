@@ -145,7 +145,7 @@ struct Mlp : torch::autograd::Function<Mlp> {
             y = product_plus(activated, layers.w_out.t(), layers.b_out);
         }
         const Norm& norm = layers.norm;
-        const bool keeps = memory_tier() == MemoryTier::keep_all;
+        const bool keeps = memory_tier() == MemoryTier::keep;
         context->save_for_backward(
             {x, statistics, keeps ? inner : torch::empty({0}, x.options()), before, norm.gain,
              norm.bias, layers.w_in, layers.b_in, layers.w_out, layers.b_out}

@@ -141,6 +141,13 @@ class GNNLayer(nn.Module):
         return [nodes, tokens]
 
 
+class KeepAll(nn.Module):
+    """Plans nothing; an export swaps it for what bounds the memory of a step."""
+
+    def forward(self, n_nodes: int, n_edges: int, n_raw: int) -> None:
+        """Told how many rows the layers evaluate, and how long the raw list is."""
+
+
 class PET(nn.Module):
     """The network: scriptable, differentiable twice, of an :class:`EdgeGraph`."""
 
@@ -158,6 +165,7 @@ class PET(nn.Module):
         self.halo = LocalHalo()
         self.own_cutoffs = OwnCutoffs(config)
         self.tokens = PaddedTokens()
+        self.memory = KeepAll()
         self.edge_embedder = nn.Embedding(n_species, d_pet)
         self.node_embedders = nn.ModuleList(
             nn.Embedding(n_species, config.d_node) for _ in range(config.n_readouts)
@@ -202,6 +210,10 @@ class PET(nn.Module):
             else:
                 conditioning = conditioning[graph.structures]
         species = graph.species[rings.nodes]
+        if has_layers:
+            outer = self.n_rings - 1
+            n_raw = graph.edge_vectors.shape[0]
+            self.memory(rings.n_nodes[outer], rings.n_edges[outer], n_raw)
         if not has_layers:
             pass
         elif self.feedforward:
