@@ -43,24 +43,8 @@ void BinSearch::operator()(int64_t bin, BinEdges& found, int64_t* counts) {
     list_runs(bin);
     gather();
     sort_candidates();
-    keep_candidates(found);
-    const auto n_candidates = static_cast<int64_t>(keys_.size());
-    const Run& home = runs_[home_run_];
-    int64_t n_found = 0;
-    int64_t self = 0;
-    for (int64_t at = first_; at < last_; ++at) {
-        while (place(keys_[self]) != home.begin + at - home.first) {
-            ++self;
-        }
-        const int64_t n_room = n_found + n_candidates + group;
-        if (static_cast<int64_t>(slots_.size()) < n_room) {
-            slots_.resize(2 * n_room);
-        }
-        const int64_t n = find(at, self, slots_.data() + n_found);
-        counts[bins_.atoms[at]] = n;
-        n_found += n;
-    }
-    found.slots.assign(slots_.begin(), slots_.begin() + n_found);
+    find_all(counts);
+    found = edges_; // of exact size
 }
 
 /// Their box, and what float32 decides within reach of it.
@@ -156,63 +140,71 @@ void BinSearch::sort_candidates() {
         keys_[k] = number << 32 | static_cast<uint64_t>(slots_[k]);
     }
     sort_by_atom(keys_, spare_, n_bits_);
+    const bool has_images = std::any_of(runs_.begin(), runs_.end(), [](const Run& run) {
+        return run.n > 0 && run.image != Shift{};
+    });
     candidates_.resize(n);
+    atoms_.resize(n);
+    images_.resize(has_images ? n : 0);
     for (int64_t k = 0; k < n; ++k) {
         const int32_t at = place(keys_[k]);
         candidates_.x[k] = near_.x[at];
         candidates_.y[k] = near_.y[at];
         candidates_.z[k] = near_.z[at];
+        atoms_[k] = atom(keys_[k]);
+        if (has_images) {
+            images_[k] = Image(runs_[run_of_[at]].image);
+        }
     }
 }
 
-void BinSearch::keep_candidates(BinEdges& found) const {
-    const auto n = static_cast<int64_t>(keys_.size());
-    found.atoms.resize(n);
-    std::transform(keys_.begin(), keys_.end(), found.atoms.begin(), atom);
-    const bool are_here = std::all_of(runs_.begin(), runs_.end(), [](const Run& run) {
-        return run.image == Shift{};
-    });
-    if (are_here && bins_.wraps.empty()) {
-        return;
-    }
-    found.shifts.resize(n);
-    for (int64_t k = 0; k < n; ++k) {
-        found.shifts[k] = shift(static_cast<int32_t>(k));
+void BinSearch::find_all(int64_t* counts) {
+    edges_.neighbors.clear();
+    edges_.images.clear();
+    slots_.resize(std::max(slots_.size(), keys_.size() + group));
+    const Run& home = runs_[home_run_];
+    int64_t self = 0;
+    for (int64_t at = first_; at < last_; ++at) {
+        while (place(keys_[self]) != home.begin + at - home.first) {
+            ++self;
+        }
+        const int64_t n = find(at, self);
+        const size_t before = edges_.neighbors.size();
+        edges_.neighbors.resize(before + n);
+        for (int64_t k = 0; k < n; ++k) {
+            edges_.neighbors[before + k] = atoms_[slots_[k]];
+        }
+        if (!images_.empty()) {
+            edges_.images.resize(before + n);
+            for (int64_t k = 0; k < n; ++k) {
+                edges_.images[before + k] = images_[slots_[k]];
+            }
+        }
+        counts[bins_.atoms[at]] = n;
     }
 }
 
-/// S of a candidate without the center's wraps.
-Shift BinSearch::shift(int32_t slot) const {
-    const int32_t at = place(keys_[slot]);
-    const Run& run = runs_[run_of_[at]];
-    const Shift wrap = bins_.wrap(run.first + at - run.begin);
-    return {run.image[0] - wrap[0], run.image[1] - wrap[1], run.image[2] - wrap[2]};
-}
-
-/// Slots of the edges of the center at this place of the bins' order; it is candidate `self`.
-int64_t BinSearch::find(int64_t at, int64_t self, int32_t* slots) {
+/// Writes the slots of a center's neighbors; the center is candidate `self`.
+int64_t BinSearch::find(int64_t at, int64_t self) {
     float& x = candidates_.x[self];
     const std::array<float, 3> center{x, candidates_.y[self], candidates_.z[self]};
     x = out_of_reach;
     const cpu::Selection near =
-        kernels_.near_point(candidates_.points(), center.data(), sure_, limit_, slots);
+        kernels_.near_point(candidates_.points(), center.data(), sure_, limit_, slots_.data());
     x = center[0];
     if (near.is_sure) {
         return near.n;
     }
-    const auto is_none = [&](int32_t slot) { return !is_edge(at, slot); };
-    return std::remove_if(slots, slots + near.n, is_none) - slots;
+    const auto is_none = [&](int32_t slot) { return !is_edge(bins_.atoms[at], slot); };
+    const auto end = slots_.begin() + near.n;
+    return std::remove_if(slots_.begin(), end, is_none) - slots_.begin();
 }
 
 /// Whether a candidate is within the cutoff of a center, by what callers see as edge vector.
-bool BinSearch::is_edge(int64_t at, int32_t slot) const {
-    const Shift wrap = bins_.wrap(at);
-    Shift total = shift(slot);
-    for (int k = 0; k < 3; ++k) {
-        total[k] += wrap[k];
-    }
-    const Vec3 vector =
-        displacement(input_.positions, bins_.atoms[at], atom(keys_[slot]), total, lattice_.rows);
+bool BinSearch::is_edge(int64_t center, int32_t slot) const {
+    const Shift image = images_.empty() ? Shift{} : images_[slot].cells();
+    const Shift shift = total_shift(image, bins_.wrap(center), bins_.wrap(atoms_[slot]));
+    const Vec3 vector = displacement(input_.positions, center, atoms_[slot], shift, lattice_.rows);
     return dot(vector, vector) <= input_.cutoff * input_.cutoff;
 }
 

@@ -13,11 +13,10 @@
 
 namespace petmad {
 
-/// What the search found for the centers of a bin.
+/// The edges of a bin's centers, center after center, each center's in ascending order.
 struct BinEdges {
-    std::vector<int32_t> atoms; ///< candidates, ascending in (atom, image)
-    std::vector<Shift> shifts;  ///< S of each without the center's wraps; none if every S is 0
-    std::vector<int32_t> slots; ///< candidate of each edge, center after center
+    std::vector<int32_t> neighbors;
+    std::vector<Image> images; ///< of the neighbors' wrapped positions; none if all are 0
 };
 
 /// Coordinates [Å] in whole groups of the search kernels.
@@ -52,10 +51,9 @@ private:
     void list_runs(int64_t bin);
     void gather();
     void sort_candidates();
-    void keep_candidates(BinEdges& found) const;
-    int64_t find(int64_t at, int64_t self, int32_t* slots);
-    bool is_edge(int64_t at, int32_t slot) const;
-    Shift shift(int32_t slot) const;
+    void find_all(int64_t* counts);
+    int64_t find(int64_t at, int64_t self);
+    bool is_edge(int64_t center, int32_t slot) const;
 
     const SearchInput& input_;
     const Lattice& lattice_;
@@ -73,10 +71,13 @@ private:
     int64_t home_run_ = 0;        ///< the one with the bin itself
     Cloud near_;                  ///< their atoms
     std::vector<int32_t> run_of_; ///< run of each
-    Cloud candidates_;            ///< those near the box, sorted
-    std::vector<uint64_t> keys_;  ///< atom << 32 | place in near_, of each
+    std::vector<uint64_t> keys_;  ///< atom << 32 | place in near_, of those near the box, sorted
     std::vector<uint64_t> spare_;
-    std::vector<int32_t> slots_;
+    Cloud candidates_; ///< these atoms
+    std::vector<int32_t> atoms_;
+    std::vector<Image> images_;  ///< none if all are 0
+    std::vector<int32_t> slots_; ///< candidates selected last
+    BinEdges edges_;
 };
 
 } // namespace petmad

@@ -21,9 +21,9 @@ public:
     std::array<int64_t, 3> n_bins{};
     std::array<int64_t, 3> range{}; ///< bins to look at on either side
     std::vector<int64_t> starts;    ///< [all bins + 1] first atom of each
-    std::vector<int32_t> atoms;     ///< [n_atoms] sorted, as are the rest
-    std::vector<double> x, y, z;    ///< Å
-    std::vector<Shift> wraps;       ///< lattice vectors taken off each; none if all are 0
+    std::vector<int32_t> atoms;     ///< [n_atoms] sorted
+    std::vector<double> x, y, z;    ///< Å, in the same order
+    std::vector<Shift> wraps;       ///< lattice vectors taken off atom i; none if all are 0
 
     Bins(const SearchInput& input, const Lattice& lattice) : input_(input), lattice_(lattice) {
         PETMAD_CHECK(
@@ -35,7 +35,7 @@ public:
         sort();
     }
 
-    Shift wrap(int64_t at) const { return wraps.empty() ? Shift{} : wraps[at]; }
+    Shift wrap(int64_t atom) const { return wraps.empty() ? Shift{} : wraps[atom]; }
 
     /// After the last atom of a bin that is one of the centers.
     int64_t end_of_centers(int64_t bin, int64_t n_centers) const {
@@ -66,20 +66,23 @@ private:
         return result;
     }
 
-    /// Extent of the atoms along open directions.
+    /// Wraps, and the extent of the atoms along open directions.
     void measure() {
         Vec3 highest{};
-        bool are_wrapped = true;
         for (int64_t i = 0; i < input_.n_atoms; ++i) {
             const Place here = place(i);
-            are_wrapped = are_wrapped && here.wraps == Shift{};
+            if (wraps.empty() && here.wraps != Shift{}) {
+                wraps.assign(input_.n_atoms, Shift{});
+            }
+            if (!wraps.empty()) {
+                wraps[i] = here.wraps;
+            }
             for (int k = 0; k < 3; ++k) {
                 const double fraction = here.fraction[k];
                 lowest_[k] = i == 0 ? fraction : std::min(lowest_[k], fraction);
                 highest[k] = i == 0 ? fraction : std::max(highest[k], fraction);
             }
         }
-        wraps.resize(are_wrapped ? 0 : input_.n_atoms);
         for (int k = 0; k < 3; ++k) {
             widths_[k] = lattice_.pbc[k] ? 1.0 : highest[k] - lowest_[k];
             lowest_[k] = lattice_.pbc[k] ? 0.0 : lowest_[k];
@@ -151,20 +154,17 @@ private:
         for (int64_t i = 0; i < input_.n_atoms; ++i) {
             const int64_t at = next[bins[i]]++;
             atoms[at] = static_cast<int32_t>(i);
-            const Shift wrap = wraps.empty() ? Shift{} : place(i).wraps;
-            x[at] = wrapped(i, wrap, 0);
-            y[at] = wrapped(i, wrap, 1);
-            z[at] = wrapped(i, wrap, 2);
-            if (!wraps.empty()) {
-                wraps[at] = wrap;
-            }
+            x[at] = wrapped(i, 0);
+            y[at] = wrapped(i, 1);
+            z[at] = wrapped(i, 2);
         }
     }
 
-    double wrapped(int64_t i, const Shift& wrap, int k) const {
+    double wrapped(int64_t i, int k) const {
+        const Shift shift = wrap(i);
         return input_.positions[3 * i + k]
-               - (wrap[0] * lattice_.rows[0][k] + wrap[1] * lattice_.rows[1][k]
-                  + wrap[2] * lattice_.rows[2][k]);
+               - (shift[0] * lattice_.rows[0][k] + shift[1] * lattice_.rows[1][k]
+                  + shift[2] * lattice_.rows[2][k]);
     }
 
     SearchInput input_;
