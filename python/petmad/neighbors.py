@@ -41,9 +41,7 @@ def neighbor_list(
         RuntimeError: wrong shapes, positions that are not finite, a singular cell, a
             cutoff that is not positive.
     """
-    return EdgeList(
-        *torch.ops.petmad.whole_neighbor_list(positions, cell, pbc, cutoff)
-    )
+    return EdgeList(*torch.ops.petmad.whole_neighbor_list(positions, cell, pbc, cutoff))
 
 
 def edge_vectors(
