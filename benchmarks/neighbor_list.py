@@ -31,7 +31,7 @@ BYTES_PER_EDGE = 130  # of both lists and vesin's own memory
 
 def fingerprint(i: np.ndarray, j: np.ndarray, s: np.ndarray) -> tuple[int, int]:
     """Number of edges and sum of a hash of each: the same for any order of them."""
-    total = np.uint64(0)
+    total = 0
     for first in range(0, len(i), 1_000_000):
         part = slice(first, first + 1_000_000)
         values = np.zeros(len(i[part]), dtype=np.uint64)
@@ -39,8 +39,8 @@ def fingerprint(i: np.ndarray, j: np.ndarray, s: np.ndarray) -> tuple[int, int]:
             values += column.astype(np.int64).view(np.uint64)
             values *= np.uint64(0x9E3779B97F4A7C15)
             values ^= values >> np.uint64(29)
-        total += values.sum(dtype=np.uint64)
-    return len(i), int(total)
+        total += int(values.sum(dtype=np.uint64))
+    return len(i), total % 2**64
 
 
 def median_times(

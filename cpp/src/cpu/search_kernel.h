@@ -1,5 +1,5 @@
-// Which of many points are near, a vector of them at a time. Included by search_isa.cpp alone, once per
-// instruction set.
+// Which of many points are near, a vector of them at a time. Included by search_isa.cpp alone, once
+// per instruction set.
 #pragma once
 
 #include <cstring>
