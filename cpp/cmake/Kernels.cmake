@@ -32,6 +32,8 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$")
     target_link_libraries(petmad_kernels_bf16 PRIVATE petmad::warnings)
     set_target_properties(petmad_kernels_bf16 PROPERTIES POSITION_INDEPENDENT_CODE ON)
     target_sources(petmad_core PRIVATE $<TARGET_OBJECTS:petmad_kernels_bf16>)
-    target_compile_definitions(petmad_core PRIVATE PETMAD_BF16_KERNELS)
+    set_source_files_properties(
+      src/cpu/dispatch.cpp PROPERTIES COMPILE_DEFINITIONS PETMAD_BF16_KERNELS
+    )
   endif()
 endif()
