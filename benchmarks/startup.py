@@ -17,6 +17,7 @@ import sys
 import tempfile
 from typing import Any
 
+from ase.io.lammpsdata import write_lammps_data
 from published import SIZES, make_system, random_potential
 from report import save
 
@@ -96,7 +97,13 @@ def cases(folder: str, sizes: list[str]) -> dict[str, list[str]]:
     tool = str(pathlib.Path(sys.executable).with_name("petmad"))
     water = make_system("192 water")
     water.write(f"{folder}/water.xyz")
-    water.write(f"{folder}/water.data", specorder=["O", "H"], masses=True)
+    write_lammps_data(
+        f"{folder}/water.data",
+        water,
+        specorder=["O", "H"],
+        masses=True,
+        atom_style="atomic",
+    )
     found = {
         "petmad --version": [tool, "--version"],
         "petmad demo --help": [tool, "demo", "--help"],
