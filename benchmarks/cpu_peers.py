@@ -5,9 +5,13 @@ import subprocess
 import tarfile
 import venv
 
+import torch
+
 
 KOKKOS = "pet-kokkos==0.1.1"
-PACKAGES = ["metatrain==2026.4.1", KOKKOS, "safetensors", "ase"]
+# All on the torch that runs here: asked for first, since the peers would take any.
+TORCH = f"torch=={torch.__version__.split('+')[0]}"
+PACKAGES = [TORCH, "metatrain==2026.4.1", KOKKOS, "safetensors", "ase"]
 TO_METATOMIC = """
 import sys
 from metatrain.utils.io import load_model
@@ -39,6 +43,7 @@ def environment(folder: pathlib.Path) -> pathlib.Path:
     if not (folder / "complete").exists():
         print(f"installing {', '.join(PACKAGES)} in {folder}", flush=True)
         venv.create(folder, with_pip=True)
+        run(python, "-m", "pip", "install", "--quiet", TORCH)
         run(python, "-m", "pip", "install", "--quiet", *PACKAGES)
         (folder / "complete").touch()
     return python

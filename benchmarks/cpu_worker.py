@@ -115,7 +115,8 @@ def answer(evaluate, systems, request):
     seconds = time.perf_counter() - start
     cpu_seconds = time.process_time() - cpu_start
     if request["keep"]:
-        np.savez(request["keep"], energy=energy, forces=forces, stress=stress)
+        found = {"energy": energy, "forces": forces, "stress": stress}
+        np.savez(request["keep"], positions=atoms.positions, **found)
     return {
         "seconds": seconds,
         "cpu_seconds": cpu_seconds,

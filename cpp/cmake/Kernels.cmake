@@ -1,7 +1,7 @@
-# The row kernels, compiled once per instruction set; the widest the processor knows is chosen at
+# The kernels of network and search, compiled once per instruction set; the widest the processor knows is chosen at
 # run time. Sources of each are in its own object library because only the flags differ.
 function(petmad_add_kernels isa)
-  add_library(petmad_kernels_${isa} OBJECT src/cpu/kernels_isa.cpp)
+  add_library(petmad_kernels_${isa} OBJECT src/cpu/kernels_isa.cpp src/cpu/search_isa.cpp)
   target_compile_definitions(petmad_kernels_${isa} PRIVATE PETMAD_ISA=${isa})
   target_compile_options(
     petmad_kernels_${isa} PRIVATE -O3 -fopenmp-simd -fno-math-errno -fno-trapping-math

@@ -1,5 +1,4 @@
-// Argument checks, and the search's finds as tensors: each center's edges in ascending order, found
-// once by runs of centers, then written where the runs before them end.
+// Argument checks, and what either search finds as tensors.
 #include "petmad/neighbor_list.h"
 
 #include <algorithm>
@@ -8,15 +7,13 @@
 
 #include <ATen/Parallel.h>
 
+#include "brute_force.h"
 #include "cell_list.h"
 #include "list_arguments.h"
 #include "petmad/error.h"
 
 namespace petmad {
 namespace {
-
-// Centers that a thread works on at a time: a center costs microseconds, a task about ten.
-constexpr int64_t centers_per_run = 32;
 
 void check_is_on_cpu(
     const torch::Tensor& positions, const torch::Tensor& cell, const torch::Tensor& pbc
@@ -40,69 +37,42 @@ void check_finite(const SearchInput& input) {
     }
 }
 
-/// Edges of a run of centers, in the order of the list.
-struct Found {
-    std::vector<EdgeKey> edges;
-    std::vector<int64_t> ends; ///< after each center's
-};
-
-template <typename Search>
-void write(
-    const Search& search, const Found& found, int64_t first, int64_t at, NeighborList& list
-) {
-    auto* centers = list.centers.mutable_data_ptr<int64_t>();
-    auto* neighbors = list.neighbors.mutable_data_ptr<int64_t>();
-    auto* shifts = list.cell_shifts.mutable_data_ptr<int64_t>();
-    int64_t edge = 0;
-    for (size_t k = 0; k < found.ends.size(); ++k) {
-        const int64_t i = first + static_cast<int64_t>(k);
-        for (; edge < found.ends[k]; ++edge, ++at) {
-            const Shift shift = search.shift(i, found.edges[edge]);
-            centers[at] = i;
-            neighbors[at] = found.edges[edge].neighbor();
-            std::copy(shift.begin(), shift.end(), shifts + 3 * at);
-        }
-    }
-}
-
-template <typename Search> NeighborList collect(const Search& search, int64_t n_centers) {
-    const int64_t n_runs = (n_centers + centers_per_run - 1) / centers_per_run;
-    std::vector<Found> runs(n_runs);
-    at::parallel_for(0, n_runs, 1, [&](int64_t begin, int64_t end) {
-        for (int64_t run = begin; run < end; ++run) {
-            Found& found = runs[run];
-            const int64_t first = run * centers_per_run;
-            const int64_t last = std::min(first + centers_per_run, n_centers);
-            for (int64_t i = first; i < last; ++i) {
-                const auto before = static_cast<int64_t>(found.edges.size());
-                search.find(i, found.edges);
-                std::sort(found.edges.begin() + before, found.edges.end());
-                found.ends.push_back(static_cast<int64_t>(found.edges.size()));
-            }
-        }
-    });
-    std::vector<int64_t> starts{0};
-    for (const Found& found : runs) {
-        starts.push_back(starts.back() + static_cast<int64_t>(found.edges.size()));
-    }
-    const int64_t n_edges = starts.back();
-    NeighborList list{
+NeighborList empty_list(int64_t n_edges) {
+    return {
         torch::empty({n_edges}, torch::kInt64), torch::empty({n_edges}, torch::kInt64),
         torch::empty({n_edges, 3}, torch::kInt64)
     };
-    at::parallel_for(0, n_runs, 1, [&](int64_t begin, int64_t end) {
-        for (int64_t run = begin; run < end; ++run) {
-            write(search, runs[run], run * centers_per_run, starts[run], list);
-            runs[run] = {};
-        }
-    });
+}
+
+NeighborList search_cells(const SearchInput& input, const Lattice& lattice) {
+    const CellList cells(input, lattice);
+    NeighborList list = empty_list(cells.n_edges());
+    cells.write(
+        list.centers.mutable_data_ptr<int64_t>(), list.neighbors.mutable_data_ptr<int64_t>(),
+        list.cell_shifts.mutable_data_ptr<int64_t>()
+    );
     return list;
 }
 
-template <typename Search>
+NeighborList search_pairs(const SearchInput& input, const Lattice& lattice) {
+    const std::vector<Edge> edges = all_edges(input, lattice);
+    NeighborList list = empty_list(static_cast<int64_t>(edges.size()));
+    auto* centers = list.centers.mutable_data_ptr<int64_t>();
+    auto* neighbors = list.neighbors.mutable_data_ptr<int64_t>();
+    auto* shifts = list.cell_shifts.mutable_data_ptr<int64_t>();
+    for (size_t e = 0; e < edges.size(); ++e) {
+        centers[e] = edges[e].center;
+        neighbors[e] = edges[e].neighbor;
+        std::copy(edges[e].shift.begin(), edges[e].shift.end(), shifts + 3 * e);
+    }
+    return list;
+}
+
+using Search = NeighborList (*)(const SearchInput& input, const Lattice& lattice);
+
 NeighborList build(
-    const torch::Tensor& positions, const torch::Tensor& cell, const torch::Tensor& pbc,
-    double cutoff, int64_t n_centers
+    Search search, const torch::Tensor& positions, const torch::Tensor& cell,
+    const torch::Tensor& pbc, double cutoff, int64_t n_centers
 ) {
     check_list_arguments(positions, cell, pbc, cutoff);
     check_is_on_cpu(positions, cell, pbc);
@@ -115,12 +85,15 @@ NeighborList build(
         " atoms; pass at most the number of atoms, or -1 for all"
     );
     const bool* periodic = flags.const_data_ptr<bool>();
-    const SearchInput input{dense_positions.const_data_ptr<double>(), n_atoms, cutoff};
+    const SearchInput input{
+        dense_positions.const_data_ptr<double>(), n_atoms, n_centers < 0 ? n_atoms : n_centers,
+        cutoff
+    };
     check_finite(input);
     const Lattice lattice(
         dense_cell.const_data_ptr<double>(), {periodic[0], periodic[1], periodic[2]}
     );
-    return collect(Search(input, lattice), n_centers < 0 ? n_atoms : n_centers);
+    return search(input, lattice);
 }
 
 } // namespace
@@ -129,14 +102,14 @@ NeighborList build_neighbor_list(
     const torch::Tensor& positions, const torch::Tensor& cell, const torch::Tensor& pbc,
     double cutoff, int64_t n_centers
 ) {
-    return build<CellList>(positions, cell, pbc, cutoff, n_centers);
+    return build(search_cells, positions, cell, pbc, cutoff, n_centers);
 }
 
 NeighborList build_neighbor_list_brute_force(
     const torch::Tensor& positions, const torch::Tensor& cell, const torch::Tensor& pbc,
     double cutoff, int64_t n_centers
 ) {
-    return build<BruteForce>(positions, cell, pbc, cutoff, n_centers);
+    return build(search_pairs, positions, cell, pbc, cutoff, n_centers);
 }
 
 } // namespace petmad

@@ -31,6 +31,14 @@ std::tuple<Tensor, Tensor, Tensor> neighbor_list_op(
     return {list.centers, list.neighbors, list.cell_shifts};
 }
 
+std::tuple<Tensor, Tensor, Tensor, Tensor> whole_neighbor_list_op(
+    const Tensor& positions, const Tensor& cell, const Tensor& pbc, double cutoff
+) {
+    const NeighborList list = build_neighbor_list(positions, cell, pbc, cutoff);
+    const Tensor reverse = reverse_edges_of_whole(list, positions.size(0));
+    return {list.centers, list.neighbors, list.cell_shifts, reverse};
+}
+
 Tensor edge_vectors_op(
     const Tensor& positions, const Tensor& cell, const Tensor& centers, const Tensor& neighbors,
     const Tensor& cell_shifts
@@ -60,6 +68,11 @@ TORCH_LIBRARY(petmad, library) {
         "build_neighbor_list(Tensor positions, Tensor cell, Tensor pbc, float cutoff, "
         "int n_centers=-1, bool brute_force=False) -> (Tensor, Tensor, Tensor)",
         neighbor_list_op
+    );
+    library.def(
+        "whole_neighbor_list(Tensor positions, Tensor cell, Tensor pbc, float cutoff) -> (Tensor, "
+        "Tensor, Tensor, Tensor)",
+        whole_neighbor_list_op
     );
     library.def(
         "edge_vectors(Tensor positions, Tensor cell, Tensor centers, Tensor neighbors, "

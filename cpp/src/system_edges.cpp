@@ -73,7 +73,7 @@ StepEdges system_edges(const System& system, double cutoff, int64_t n_species) {
     edges.vectors.assign(values, values + vectors.numel());
     edges.centers = edges.center_atoms = to_vector(list.centers);
     edges.neighbors = edges.neighbor_atoms = to_vector(list.neighbors);
-    edges.reverse = to_vector(reverse_edges(list));
+    edges.reverse = to_vector(reverse_edges_of_whole(list, n_atoms));
     for (int64_t e = 0; e < edges.size(); ++e) {
         const double* v = values + 3 * e;
         const double squared = v[0] * v[0] + v[1] * v[1] + v[2] * v[2];

@@ -41,11 +41,7 @@ def neighbor_list(
         RuntimeError: wrong shapes, positions that are not finite, a singular cell, a
             cutoff that is not positive.
     """
-    centers, neighbors, shifts = torch.ops.petmad.build_neighbor_list(
-        positions, cell, pbc, cutoff
-    )
-    reverse = torch.ops.petmad.reverse_index(centers, neighbors, shifts)
-    return EdgeList(centers, neighbors, shifts, reverse)
+    return EdgeList(*torch.ops.petmad.whole_neighbor_list(positions, cell, pbc, cutoff))
 
 
 def edge_vectors(

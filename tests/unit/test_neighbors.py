@@ -135,6 +135,65 @@ def test_many_bins_are_brute_force():
             torch.testing.assert_close(found, wanted, rtol=0, atol=0)
 
 
+@pytest.fixture(params=[1, 3])
+def n_threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(params=torch.ops.petmad.instruction_sets())
+def instruction_set(request):
+    torch.ops.petmad.choose_instruction_set(request.param)
+    yield request.param
+    torch.ops.petmad.choose_instruction_set(torch.ops.petmad.instruction_sets()[0])
+
+
+@pytest.mark.parametrize("cells_away", [0, 3])
+@pytest.mark.usefixtures("n_threads", "instruction_set")
+def test_every_kernel_and_number_of_threads_lists_the_same(cells_away):
+    rng = np.random.default_rng(7)
+    cell = random_cell(rng, 18.0)
+    atoms = rng.uniform(0, 1, (700, 3))
+    atoms += rng.integers(-cells_away, cells_away + 1, (700, 3))
+    fast = listed(atoms @ cell, cell, ALL, 4.0)
+    slow = listed(atoms @ cell, cell, ALL, 4.0, brute_force=True)
+    assert len(fast[0]) > 10_000
+    for found, wanted in zip(fast, slow, strict=True):
+        assert torch.equal(found, wanted)
+
+
+@pytest.mark.parametrize("here", [0.0, 1e3])
+def test_float64_decides_at_the_cutoff(here):
+    """Distances tell apart what float32 cannot, in bins of any extent."""
+    steps = np.array([1.0 - 1e-10, 1.0, 1.0 + 1e-10])
+    for step in steps:
+        line = here + step * np.arange(40.0)
+        atoms = np.stack([line, 0 * line, 0 * line], axis=1)
+        fast = listed(atoms, np.zeros((3, 3)), NONE, 3.0)
+        slow = listed(atoms, np.zeros((3, 3)), NONE, 3.0, brute_force=True)
+        assert len(fast[0]) == len(slow[0])
+        assert torch.equal(fast[1], slow[1])
+    within = listed([[0, 0, 0], [3 - 1e-10, 0, 0]], np.zeros((3, 3)), NONE, 3.0)
+    beyond = listed([[0, 0, 0], [3 + 1e-10, 0, 0]], np.zeros((3, 3)), NONE, 3.0)
+    assert (len(within[0]), len(beyond[0])) == (2, 0)
+
+
+@pytest.mark.parametrize(
+    ("n_atoms", "size", "cutoff"), [(10, 2.0, 5.0), (300, 14.0, 4.0)]
+)
+@pytest.mark.usefixtures("n_threads")
+def test_reversed_edges_are_counted_as_they_are_searched(n_atoms, size, cutoff):
+    rng = np.random.default_rng(9)
+    cell = random_cell(rng, size)
+    atoms = tensor(rng.uniform(-1, 2, (n_atoms, 3)) @ cell)
+    edges = neighbor_list(atoms, tensor(cell), torch.tensor(ALL), cutoff)
+    searched = torch.ops.petmad.reverse_index(*edges[:3])
+    assert len(searched) > 1000
+    assert torch.equal(edges.reverse_edges, searched)
+
+
 def test_atoms_on_faces_and_bin_borders():
     grid = np.stack(np.meshgrid(*[np.arange(6.0)] * 3, indexing="ij"), -1).reshape(
         -1, 3

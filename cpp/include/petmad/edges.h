@@ -15,6 +15,10 @@ edge_vectors(const torch::Tensor& positions, const torch::Tensor& cell, const Ne
 /// listed. Throws Error unless the edges ascend in (center, neighbor, shift), as built lists do.
 torch::Tensor reverse_edges(const NeighborList& list);
 
+/// The same for all edges of all atoms, as build_neighbor_list gives them: none is missing, and
+/// nothing is checked or searched.
+torch::Tensor reverse_edges_of_whole(const NeighborList& list, int64_t n_atoms);
+
 /// Forces [n_atoms, 3]: F_i += g_ij, F_j -= g_ij.
 torch::Tensor fold_forces(
     const torch::Tensor& gradients, const torch::Tensor& centers, const torch::Tensor& neighbors,

@@ -3,6 +3,7 @@
 
 #include "kernels.h"
 #include "petmad/error.h"
+#include "search.h"
 
 namespace petmad::cpu {
 
@@ -10,6 +11,7 @@ namespace petmad::cpu {
     namespace isa {                                                                                \
     const Kernels<float>& float_kernels();                                                         \
     const Kernels<double>& double_kernels();                                                       \
+    const SearchKernels& search_kernels();                                                         \
     }
 PETMAD_DECLARE_TABLES(baseline)
 #ifdef PETMAD_X86_KERNELS
@@ -24,7 +26,11 @@ struct Choice {
     const char* name;
     const Kernels<float>* floats;
     const Kernels<double>* doubles;
+    const SearchKernels* search;
 };
+
+#define PETMAD_TABLES(isa)                                                                         \
+    {#isa, &isa::float_kernels(), &isa::double_kernels(), &isa::search_kernels()}
 
 std::vector<Choice> choices() {
     std::vector<Choice> result;
@@ -32,15 +38,17 @@ std::vector<Choice> choices() {
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq")
         && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")) {
-        result.push_back({"avx512", &avx512::float_kernels(), &avx512::double_kernels()});
+        result.push_back(PETMAD_TABLES(avx512));
     }
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-        result.push_back({"avx2", &avx2::float_kernels(), &avx2::double_kernels()});
+        result.push_back(PETMAD_TABLES(avx2));
     }
 #endif
-    result.push_back({"baseline", &baseline::float_kernels(), &baseline::double_kernels()});
+    result.push_back(PETMAD_TABLES(baseline));
     return result;
 }
+
+#undef PETMAD_TABLES
 
 std::atomic<size_t>& chosen() {
     static std::atomic<size_t> index{0};
@@ -56,6 +64,7 @@ const Choice& current() {
 
 template <> const Kernels<float>& kernels<float>() { return *current().floats; }
 template <> const Kernels<double>& kernels<double>() { return *current().doubles; }
+const SearchKernels& search_kernels() { return *current().search; }
 
 std::vector<std::string> instruction_sets() {
     std::vector<std::string> names;

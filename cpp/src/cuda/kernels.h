@@ -9,7 +9,7 @@
 
 namespace petmad::cuda {
 
-/// The bins of the neighbor search, as in cell_list.h.
+/// The bins of the neighbor search; those of the CPU are chosen otherwise, see bins.h.
 struct BinGrid {
     double rows[3][3];       ///< Å, lattice vectors; unit normals along open directions
     double reciprocal[3][3]; ///< fractional coordinate k of x is dot(x, reciprocal[k])

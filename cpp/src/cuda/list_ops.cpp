@@ -44,7 +44,7 @@ BinGrid grid_of(const Lattice& lattice) {
     return grid;
 }
 
-/// As CellList::choose_bins(): bins at least a cutoff wide where the system is, not too many.
+/// Bins at least a cutoff wide where the system is, not too many.
 void choose_bins(BinGrid& grid, const Lattice& lattice, int64_t n_atoms, double cutoff) {
     const double n_most = 2.0 + 2.0 * std::floor(std::cbrt(static_cast<double>(n_atoms)));
     for (int k = 0; k < 3; ++k) {
