@@ -162,10 +162,10 @@ def info(arguments: argparse.Namespace) -> None:
 
     metadata = read_metadata(arguments.model)
     print(format_metadata(metadata))
-    print(memory_per_atom(metadata))
     if arguments.check:
         from petmad._engine import Engine
 
+        print(memory_per_atom(metadata))
         deviation = Engine(arguments.model, check_golden=False).check_golden()
         print(f"golden structures: reproduced, largest deviation {deviation:.1e}")
 

@@ -11,7 +11,13 @@ from typing import List, Tuple
 import torch
 from torch import nn
 
-from .fast_rows import FastLinear, FastMLP, NormWeights, has_operators
+from .fast_rows import (
+    FastLinear,
+    FastMLP,
+    NormWeights,
+    has_operators,
+    runs_whole_layers,
+)
 from .model import PETConfig, Potential, constants
 from .model.cutoff import OwnCutoffs, grid_probes
 from .model.pet import GNNLayer
@@ -288,7 +294,7 @@ class FastGNNLayer(nn.Module):
             return self.plain(nodes, messages, geometry, neighbor_species, layout)
         if self.is_first:  # its messages are in the table
             messages = messages[:, :0]
-        if geometry.is_cpu:
+        if runs_whole_layers(geometry):
             return self.whole_layer(nodes, messages, geometry, neighbor_species, layout)
         tokens = torch.ops.petmad.compress(
             geometry,

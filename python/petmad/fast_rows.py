@@ -9,6 +9,11 @@ def has_operators(x: torch.Tensor) -> bool:
     return x.is_cpu or (x.is_cuda and torch.ops.petmad.has_gpu_kernels())
 
 
+def runs_whole_layers(x: torch.Tensor) -> bool:
+    """Whether one operator runs a GNN layer; elsewhere its parts have one each."""
+    return x.is_cpu
+
+
 class NormWeights(nn.Module):
     """Name, weights and epsilon of a norm; of none at all for None."""
 

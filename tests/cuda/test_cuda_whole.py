@@ -10,6 +10,7 @@ from graphs import make_graph
 from structures import chain, crystal, ethanol, far_pair, random_structure
 from variants import VARIANTS, make_potential
 
+from petmad import fast_network
 from petmad._engine import Engine
 from petmad.export import export_model
 from petmad.fast_network import make_fast
@@ -23,6 +24,8 @@ def on_kernels(device, monkeypatch):
     """The device; on a CPU the exported network's operators are the emulated ones."""
     if device.type == "cpu":
         monkeypatch.setattr(torch.ops, "petmad", Emulated())
+        # GPUs have no operator of a whole layer
+        monkeypatch.setattr(fast_network, "runs_whole_layers", lambda x: False)
     return device
 
 
