@@ -23,7 +23,7 @@ SMALL = {
 def all_tensors():
     """Every kind from every readout, named ``kind_readout``; order 3 where free.
 
-    With pair terms beside two of the readouts.
+    With pair terms beside two of the readouts, token terms beside others.
     """
     return [
         TargetSpec(
@@ -32,6 +32,7 @@ def all_tensors():
             order=3,
             readout=readout,
             pair_terms=readout in ("edge", "direct"),
+            token_terms=readout in ("edge", "exact"),
             unit="eÅ",
         )
         for kind in KINDS
@@ -46,7 +47,12 @@ def water_tensors(readout="edge"):
             "dipole", "vector", unit="eÅ", readout=readout, origin="center_of_mass"
         ),
         TargetSpec(
-            "polarizability", "symmetric", unit="Å³", readout=readout, pair_terms=True
+            "polarizability",
+            "symmetric",
+            unit="Å³",
+            readout=readout,
+            pair_terms=True,
+            token_terms=readout == "edge",
         ),
         TargetSpec("shielding", "matrix", per_atom=True, unit="ppm", readout=readout),
     ]
@@ -62,7 +68,7 @@ def tensor_potential(specs, energy=True, seed=0, **hypers):
             if parameter.dim() > 0 and parameter.dtype == torch.float32:
                 parameter.data += 0.1 * torch.randn(parameter.shape)
         for name, buffer in potential.named_buffers():
-            if "pair_terms" in name and name.endswith("weights"):
+            if "_terms" in name and name.endswith("weights"):
                 buffer += 0.1 * torch.randn(buffer.shape)
         for spec, composition in zip(targets, potential.compositions, strict=True):
             if spec.kind in ("energy", "scalar"):

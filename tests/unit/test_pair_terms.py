@@ -13,10 +13,11 @@ from petmad.model.config import PETConfig
 from petmad.model.pair_terms import N_FUNCTIONS, PairTerms
 from petmad.model.spherical import wigner
 from petmad.training import checkpoint
+from petmad.training.fitted_terms import pair_columns
 from petmad.training.options import TensorOptions, parse_options
-from petmad.training.pair_fit import fit_block, pair_columns
+from petmad.training.tensor_baseline import fit_tensor_baseline
 from petmad.training.tensor_evaluation import evaluate_tensors
-from petmad.training.tensors import TensorTarget, fit_tensor_baseline
+from petmad.training.tensors import TensorTarget
 from petmad.training.trainer import train
 
 
@@ -98,37 +99,17 @@ def test_derivative():
     )
 
 
-@pytest.mark.parametrize("per_atom", [False, True])
-def test_columns_are_what_the_weights_multiply(per_atom):
+def test_columns_are_what_the_weights_multiply():
     terms, some = make_terms(), samples()
-    total = terms(collate(some).graph)
-    if not per_atom:
-        total = total.reshape(3, 3, -1).sum(1)
+    graph = collate(some).graph
+    total = terms(graph)
     start = 0
     for block, (order, parity) in zip(terms.blocks, BLOCKS, strict=True):
         part = slice(start, start + 2 * order + 1)
         if parity > 0:
-            columns = pair_columns(terms, block, some, per_atom)
-            found = columns @ block.weights.flatten()
+            found = pair_columns(terms, block, graph) @ block.weights.flatten()
             torch.testing.assert_close(found, total[:, part], atol=1e-12, rtol=0)
         start = part.stop
-
-
-def test_fit_finds_what_is_pairwise_and_leaves_compositions_alone():
-    random = torch.Generator().manual_seed(0)
-    n_columns = 3 * N_FUNCTIONS
-    columns = torch.randn(200, 1, n_columns, generator=random, dtype=torch.float64)
-    columns[:, :, N_FUNCTIONS : 2 * N_FUNCTIONS] *= 1e-16  # a pair that never occurs
-    counts = torch.randint(1, 9, (200, 2), generator=random).double()
-    truth = torch.randn(n_columns, generator=random, dtype=torch.float64)
-    truth[N_FUNCTIONS : 2 * N_FUNCTIONS] = 0.0
-    labels = columns @ truth + counts @ torch.tensor([[30.0], [-70.0]]).double()
-    weights = fit_block(columns, labels, counts)
-    torch.testing.assert_close(weights, truth, atol=1e-5, rtol=0)
-    noise = torch.randn(200, 3, generator=random, dtype=torch.float64)
-    columns = torch.randn(200, 3, 160, generator=random, dtype=torch.float64)
-    weights = fit_block(columns, noise, counts[:, :0])
-    assert (columns @ weights).square().mean() < 0.1 * noise.square().mean()
 
 
 def test_baseline_leaves_the_rest_to_the_network():

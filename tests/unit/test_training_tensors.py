@@ -24,11 +24,11 @@ from petmad.training.options import (
     load_options,
     parse_options,
 )
+from petmad.training.tensor_baseline import fit_tensor_baseline
 from petmad.training.tensor_evaluation import evaluate_tensors, spread_warnings
 from petmad.training.tensors import (
     TensorErrors,
     TensorTarget,
-    fit_tensor_baseline,
     in_units,
     scaled_tensors,
     tensor_terms,

@@ -1,9 +1,9 @@
 """What pairs of atoms alone tell of a tensor: Σ_j w_ab(r_ij) Y_λ(r̂_ij).
 
 The functions w_ab of each ordered pair of species are fitted by least squares before
-training (:mod:`petmad.training.pair_fit`) and then stay as they are, as compositions
-do; the network learns the rest. They turn exactly, and see all neighbors within the
-fixed cutoff, where a network with adaptive cutoffs hardly sees the density.
+training (:mod:`petmad.training.fitted_terms`) and then stay as they are, as
+compositions do; the network learns the rest. They turn exactly, and see all neighbors
+within the fixed cutoff, where a network with adaptive cutoffs hardly sees the density.
 """
 
 from typing import List, Tuple
@@ -15,7 +15,6 @@ from . import constants
 from .config import PETConfig
 from .cutoff import cutoff_weights
 from .graph import EdgeGraph
-from .pet import Features
 from .tensors import Block, MaximalCoupling
 
 
@@ -47,10 +46,7 @@ class PairBlock(nn.Module):
 
     def harmonics(self, unit: torch.Tensor) -> torch.Tensor:
         """Y_λ of unit vectors, [n_edges, 2λ + 1]."""
-        copies: List[torch.Tensor] = []
-        for _ in range(max(self.order, 1)):
-            copies.append(unit)
-        return self.coupling(copies)
+        return self.coupling.harmonics(unit)
 
 
 class PairTerms(nn.Module):
@@ -99,19 +95,3 @@ class PairTerms(nn.Module):
         total = rows.new_zeros([graph.species.shape[0], rows.shape[1]])
         total = total.index_add(0, graph.centers, rows)
         return total[: graph.structures.shape[0]]
-
-
-class PairedReadout(nn.Module):
-    """A readout of blocks, and pair terms beside it."""
-
-    def __init__(self, readout: nn.Module, pair_terms: PairTerms) -> None:
-        super().__init__()
-        self.readout = readout
-        self.pair_terms = pair_terms
-
-    def forward(
-        self, features: Features, graph: EdgeGraph, wants_last: bool = True
-    ) -> Tuple[torch.Tensor, torch.Tensor]:
-        """Blocks [n_owned, Σ(2λ + 1)]; last features of the readout."""
-        learned, last = self.readout(features, graph, wants_last)
-        return learned + self.pair_terms(graph), last

@@ -49,6 +49,8 @@ class TargetSpec:
             without which they vanish on a centrosymmetric site.
         pair_terms: whether a tensor has terms of pairs of atoms beside its readout, see
             :mod:`petmad.model.pair_terms`.
+        token_terms: whether it has terms linear in the network's tokens beside it, see
+            :mod:`petmad.model.token_terms`.
         origin: what a charged structure's dipole refers to; for the record.
     """
 
@@ -64,6 +66,7 @@ class TargetSpec:
     readout: str = "edge"
     lambda_columns: bool = True
     pair_terms: bool = False
+    token_terms: bool = False
     origin: str = ""
 
     def __post_init__(self) -> None:
@@ -100,7 +103,7 @@ class TargetSpec:
     @property
     def reads_network(self) -> bool:
         """Whether PET's features matter; ``exact`` tensors have their own."""
-        return not (self.blocks and self.readout == "exact")
+        return not self.blocks or self.readout != "exact" or self.token_terms
 
     def rows(self) -> torch.Tensor:
         """Components as rows over the entries shown outside, orthonormal, float64.

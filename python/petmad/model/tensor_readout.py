@@ -7,8 +7,8 @@
 
 The fourth, ``direct``, is the plain :class:`~petmad.model.readout.Readout`: components
 as independent numbers, equivariance learned. All return their blocks side by side, in
-units of the scale, per atom, and may have pair terms beside them
-(:mod:`petmad.model.pair_terms`).
+units of the scale, per atom, and may have terms beside them that are fitted before
+training (:mod:`petmad.model.fitted_terms`).
 """
 
 from typing import List, Tuple
@@ -18,8 +18,9 @@ from torch import nn
 
 from . import constants
 from .config import PETConfig
+from .fitted_terms import FittedReadout
 from .graph import EdgeGraph
-from .pair_terms import PairedReadout, PairTerms
+from .kept_edges import directions, sum_by_center
 from .pet import Features
 from .readout import Readout, TargetSpec
 from .tensors import Block, CoupledBasis, MaximalCoupling
@@ -39,8 +40,8 @@ WIDTH = 128
 def make_readout(config: PETConfig, spec: TargetSpec, n_species: int) -> nn.Module:
     """The readout a target asks for."""
     readout = _learned_readout(config, spec, n_species)
-    if spec.blocks and spec.pair_terms:
-        return PairedReadout(readout, PairTerms(config, n_species, spec.blocks))
+    if spec.blocks and (spec.pair_terms or spec.token_terms):
+        return FittedReadout(readout, config, n_species, spec)
     return readout
 
 
@@ -55,24 +56,6 @@ def _learned_readout(config: PETConfig, spec: TargetSpec, n_species: int) -> nn.
     else:
         scalars = PowerSpectrum(config, n_species, basis.n_columns)
     return BasisReadout(scalars, basis)
-
-
-def directions(graph: EdgeGraph, features: Features) -> torch.Tensor:
-    """Unit vectors of the kept edges, [n_kept, 3] in the dtype of the network."""
-    vectors = graph.edge_vectors.index_select(0, features.kept)
-    squared = (vectors * vectors).sum(dim=1, keepdim=True)
-    unit = vectors / torch.sqrt(squared + constants.DISTANCE_EPSILON)
-    return unit.to(features.weights.dtype)
-
-
-def sum_by_center(
-    values: torch.Tensor, features: Features, n_atoms: int
-) -> torch.Tensor:
-    """Values of the kept edges [n_kept, ...] summed on their centers."""
-    shape = list(values.shape)
-    shape[0] = n_atoms
-    total = torch.zeros(shape, dtype=values.dtype, device=values.device)
-    return total.index_add(0, features.kept_centers, values)
 
 
 class EdgeForm(nn.Module):
@@ -111,10 +94,7 @@ class EdgeForm(nn.Module):
             pooled = pooled.reshape(n_atoms, self.n_vectors, self.n_node, 3)
             result = (node.unsqueeze(2) * self.coupling(pooled.unbind(1))).sum(dim=1)
         if self.n_harmonic > 0:
-            copies: List[torch.Tensor] = []
-            for _ in range(max(self.order, 1)):
-                copies.append(unit)
-            harmonics = edge[:, :1] * self.coupling(copies)
+            harmonics = edge[:, :1] * self.coupling.harmonics(unit)
             result = result + sum_by_center(harmonics, features, n_atoms)
         return result
 
@@ -228,11 +208,8 @@ class VectorBasis(nn.Module):
             columns = basis(q)
             start += 3
             if n_lambda > 0:
-                copies: List[torch.Tensor] = []
-                for _ in range(harmonic.order):
-                    copies.append(unit)
                 weights = functions[:, start : start + n_lambda].unsqueeze(2)
-                values = weights * harmonic(copies).unsqueeze(1)
+                values = weights * harmonic.harmonics(unit).unsqueeze(1)
                 extra = sum_by_center(values, features, n_atoms)
                 columns = torch.cat([columns, extra], dim=1)
                 start += n_lambda
@@ -275,12 +252,9 @@ class PowerSpectrum(nn.Module):
         functions = self.pairs(features, graph)
         invariants: List[torch.Tensor] = []
         for order, harmonic in enumerate(self.harmonics):
-            copies: List[torch.Tensor] = []
-            for _ in range(max(order, 1)):
-                copies.append(unit)
             start = order * self.n_channels
             weights = functions[:, start : start + self.n_channels]
-            values = weights.unsqueeze(2) * harmonic(copies).unsqueeze(1)
+            values = weights.unsqueeze(2) * harmonic.harmonics(unit).unsqueeze(1)
             density = sum_by_center(values, features, n_atoms)
             if order == 0:
                 invariants.append(density.flatten(1))

@@ -113,6 +113,13 @@ class MaximalCoupling(nn.Module):
                 tensors = step(tensors, vectors[used + i - 1])
         return tensors
 
+    def harmonics(self, unit: torch.Tensor) -> torch.Tensor:
+        """Y_λ of unit vectors [..., 3], each coupled with itself; proper blocks."""
+        copies: List[torch.Tensor] = []
+        for _ in range(max(self.order, 1)):
+            copies.append(unit)
+        return self.forward(copies)
+
 
 def column_choices(block: Block) -> List[Tuple[int, ...]]:
     """Which of the vectors q_0, q_1, q_2 each element of a basis of a block couples.

@@ -91,6 +91,9 @@ class TensorOptions(Section):
     pair_terms: bool = False
     """Fit what pairs of atoms alone tell, by least squares, before training; the
     network learns the rest. Helps where the density within the cutoff matters."""
+    token_terms: bool = False
+    """Likewise what is linear in the network's tokens, which must be kept
+    (``training.parameters: heads``): most of what it knows, in seconds."""
     origin: (
         Literal["center_of_mass", "center_of_nuclear_charge", "independent"] | None
     ) = None
@@ -108,7 +111,7 @@ class TensorOptions(Section):
 
     @pydantic.model_validator(mode="after")
     def _has_a_spread_to_weigh(self) -> "TensorOptions":
-        if self.spread_weight > 0 and self.readout == "exact":
+        if self.spread_weight > 0 and self.readout == "exact" and not self.token_terms:
             raise ValueError(
                 f"`spread_weight` is {self.spread_weight:g}, but `readout: exact` has "
                 "no spread over rotations; leave one of them out"
@@ -137,6 +140,7 @@ class TensorOptions(Section):
             readout=self.readout,
             lambda_columns=self.lambda_columns,
             pair_terms=self.pair_terms,
+            token_terms=self.token_terms,
             origin=self.origin or "",
         )
 
@@ -310,6 +314,13 @@ class Options(Section):
                 "`direct_forces` and `direct_stress` learn the labels that go with an "
                 "energy, but `data.energy_key` is null; name the energy"
             )
+        for name, target in self.targets.items():
+            if target.token_terms and self.training.parameters != "heads":
+                raise ValueError(
+                    f"`token_terms` of target `{name}` are fitted to the tokens of a "
+                    "network that then stays as it is, but `training.parameters` is "
+                    f"{self.training.parameters}; make it heads, or leave the terms out"
+                )
         taken = sorted({"energy", "features", "cutoff_stats"} & set(self.targets))
         if taken:
             raise ValueError(

@@ -1,31 +1,20 @@
-"""Tensor targets in training: scales, predictions, loss terms and errors.
+"""Tensor targets in training: predictions, loss terms and errors.
 
-Everything is in components, block by block. A scale is the root mean square of a block,
-not centered: a mean subtracted from a block of order above 0 would not turn with the
-structure. Compositions are fitted to proper scalars alone.
+Everything is in components, block by block.
 """
 
-import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 
-from petmad.data import Batch, Sample
-from petmad.data.lazy import labels_of
+from petmad.data import Batch
 from petmad.data.tensors import TensorLabel
 from petmad.model import EdgeGraph, Potential, TargetSpec
 from petmad.model.tensors import Block
 
-from .baseline import RANK_TOLERANCE
 from .loss import term_value
 from .options import Options, TensorOptions
-from .pair_fit import fit_block, pair_columns
-
-
-LOG = logging.getLogger(__name__)
-LEAST_SHARE = 1e-3
-"""Of the labels, for a network to learn beside pair terms that tell it all."""
 
 
 class TensorTarget(NamedTuple):
@@ -64,77 +53,6 @@ def block_slices(spec: TargetSpec) -> list[tuple[Block, slice]]:
 def block_names(spec: TargetSpec) -> list[str]:
     """``<target>_l<order>`` of each block; a target has no two of one order."""
     return [f"{spec.name}_l{order}" for order, _ in spec.blocks]
-
-
-def fit_tensor_baseline(
-    potential: Potential, samples: Sequence[Sample], targets: Sequence[TensorTarget]
-) -> None:
-    """Fit compositions, pair terms and scales of tensor targets, in the model.
-
-    Raises:
-        ValueError: a block is zero throughout the training structures.
-    """
-    n_species = len(potential.atomic_numbers)
-    for spec, options in targets:
-        index = potential.target_names.index(spec.name)
-        known = _known(labels_of(samples), spec)
-        values = torch.cat([s.tensors[spec.name] for s in known])
-        counts = torch.cat([_species_counts(s, n_species, spec) for s in known])
-        sizes = counts.sum(1, keepdim=True) ** options.size_exponent
-        composition = torch.zeros(n_species, spec.n_components, dtype=torch.float64)
-        for i, (block, part) in enumerate(block_slices(spec)):
-            counted = counts if block == (0, 1) else counts[:, :0]
-            fitted, residual = _fit_counts(counted, values[:, part])
-            scale = float((residual / sizes).square().mean().sqrt())
-            if not scale > 1e-8 * max(1.0, float(values.abs().max())):
-                raise ValueError(
-                    f"the block of order {block[0]} and parity {block[1]} of "
-                    f"`{spec.name}` is zero in all training structures; use a `kind` "
-                    "without it"
-                )
-            if spec.pair_terms and block[1] > 0:
-                terms = potential.readouts[index].pair_terms
-                columns = pair_columns(
-                    terms, terms.blocks[i], _known(samples, spec), spec.per_atom
-                )
-                by_pairs = fit_block(columns, values[:, part], counted)
-                fitted, left = _fit_counts(
-                    counted, values[:, part] - columns @ by_pairs
-                )
-                share = float((left / sizes).square().mean().sqrt()) / scale
-                scale *= max(share, LEAST_SHARE)
-                weights = terms.blocks[i].weights
-                weights.copy_((by_pairs / scale).reshape(weights.shape))
-                name = block_names(spec)[i]
-                LOG.info("pair terms leave %.2g %% of %s", 100 * share, name)
-            if counted.shape[1] > 0:
-                composition[:, part] = fitted
-            potential.scales[index].data[:, part] = scale
-        potential.compositions[index].data.copy_(composition)
-
-
-def _known(samples: Iterable[Sample], spec: TargetSpec) -> list[Sample]:
-    """Those with a label of the target."""
-    return [s for s in samples if not torch.isnan(s.tensors[spec.name]).any()]
-
-
-def _fit_counts(
-    counts: torch.Tensor, labels: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """What atoms of each species [n_species, n] tell of labels, and what they leave."""
-    if counts.shape[1] == 0:
-        return labels[:0], labels
-    fitted = torch.linalg.lstsq(
-        counts, labels, rcond=RANK_TOLERANCE, driver="gelsd"
-    ).solution
-    return fitted, labels - counts @ fitted
-
-
-def _species_counts(sample: Sample, n_species: int, spec: TargetSpec) -> torch.Tensor:
-    """Atoms of each species in what a row of the target belongs to."""
-    one_hot = torch.nn.functional.one_hot(sample.species.long(), n_species)
-    counts = one_hot.to(torch.float64)
-    return counts if spec.per_atom else counts.sum(0, keepdim=True)
 
 
 def gather(spec: TargetSpec, atomic: torch.Tensor, graph: EdgeGraph) -> torch.Tensor:

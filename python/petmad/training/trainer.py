@@ -33,7 +33,8 @@ from .options import Options, TrainingOptions, parse_options
 from .splits import Splits, all_files, load_splits
 from .stages import losses_of
 from .start import Start, complete, load_start
-from .tensors import block_slices, fit_tensor_baseline, tensor_targets
+from .tensor_baseline import fit_tensor_baseline
+from .tensors import block_slices, tensor_targets
 from .trained import count_parameters, select_parameters, trained_energies
 
 
