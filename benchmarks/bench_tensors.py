@@ -1,13 +1,13 @@
 """What a dipole and a polarizability add to one forward pass of about 1000 atoms.
 
-    python benchmarks/bench_tensors.py [--rounds 7] [--width 128] [--pair-terms]
+    python benchmarks/bench_tensors.py [--rounds 7] [--width 128] [--terms]
         [--exported]
 
 A shaken cubic crystal of random elements; one thread, CPU time, so that other programs
 count little; interleaved rounds, medians. Beside it the operations of all matrix
 products, which no other program changes. With ``--exported`` the C++ engine is timed
 on exported files. Writes results/bench_tensors.json, or bench_tensors_exported.json,
-``_pairs`` with pair terms.
+``_terms`` with pair and token terms.
 """
 
 import argparse
@@ -121,7 +121,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--width", type=int, default=128, help="d_pet")
     parser.add_argument("--readouts", nargs="+", default=READOUTS, choices=READOUTS)
-    parser.add_argument("--pair-terms", action="store_true", help="beside each readout")
+    parser.add_argument("--terms", action="store_true", help="pairs' and tokens', too")
     parser.add_argument("--exported", action="store_true", help="time the C++ engine")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -139,8 +139,16 @@ def main() -> None:
     tensors = [("dipole", "vector"), ("polarizability", "symmetric")]
     medians = {}
     for readout in arguments.readouts:
-        options = {"readout": readout, "pair_terms": arguments.pair_terms}
-        specs = [TargetSpec(name, kind, **options) for name, kind in tensors]
+        specs = [
+            TargetSpec(
+                name,
+                kind,
+                readout=readout,
+                pair_terms=arguments.terms,
+                token_terms=arguments.terms,
+            )
+            for name, kind in tensors
+        ]
         model = Potential(config, NUMBERS, [TargetSpec(), *specs])
         run = exported(model, crystal) if arguments.exported else eager(model, graph)
         cases = {"energy": ["energy"], readout: model.target_names}
@@ -165,7 +173,7 @@ def main() -> None:
         )
     result = {"n_atoms": len(graph.species), "hypers": config.to_dict()}
     name = "bench_tensors_exported" if arguments.exported else "bench_tensors"
-    name += "_pairs" if arguments.pair_terms else ""
+    name += "_terms" if arguments.terms else ""
     print(save(name, {**result, "rounds": arguments.rounds, **medians}))
 
 

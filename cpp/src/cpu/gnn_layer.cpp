@@ -147,10 +147,14 @@ GnnInput GnnInput::part(int64_t first, int64_t last) const {
     const auto* start = in<int64_t>(starts);
     const int64_t from = start[first];
     const int64_t n = start[last] - from;
+    const auto of_edges = [&](const Tensor& rows) { return rows.narrow(0, from, n); };
     return {
-        nodes.narrow(0, first, last - first), messages.narrow(0, from, n),
-        geometry.narrow(0, from, n),          species.narrow(0, from, n),
-        log_weights.narrow(0, from, n),       starts.narrow(0, first, last - first + 1) - from,
+        nodes.defined() ? nodes.narrow(0, first, last - first) : nodes,
+        messages.defined() ? of_edges(messages) : messages,
+        of_edges(geometry),
+        of_edges(species),
+        of_edges(log_weights),
+        starts.narrow(0, first, last - first + 1) - from,
     };
 }
 

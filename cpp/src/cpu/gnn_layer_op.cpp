@@ -1,6 +1,7 @@
-// What each memory tier keeps of a layer: everything, all but the MLPs' inner rows, or nothing but
-// what enters. Then blocks of centers run forward again, one after the other, before they run
-// backward, so that what a layer needs beyond its input and output does not grow with the system.
+// A layer runs in blocks of centers, one after the other, so that rows stay in the cache and arrays
+// small enough for the allocator to use again: the cost of an atom does not grow with the system.
+// What each memory tier keeps of a block: everything, all but the MLPs' inner rows, or nothing but
+// what enters; then the block runs forward again before it runs backward.
 #include "gnn_layer_op.h"
 
 #include <torch/csrc/autograd/custom_function.h>
@@ -57,8 +58,10 @@ template <typename Kept, typename Visit> void for_each(Kept& kept, const Visit& 
     }
 }
 
-/// Edges that one block of recomputed centers has at most, if it is more than one center.
-constexpr int64_t edges_per_block = 8192;
+/// Rows of centers and edges that one block has at most, if it is more than one center.
+constexpr int64_t rows_per_block = 2048;
+/// Tensors among the saved ones that are the layer's input.
+constexpr size_t n_inputs = 6;
 
 /// Calls function(first, last) for blocks of centers.
 template <typename Function>
@@ -68,7 +71,7 @@ void for_center_blocks(const Tensor& starts, const Function& function) {
     for (int64_t first = 0; first < n_centers;) {
         int64_t last = first + 1;
         while (last < n_centers
-               && start[last + 1] + last + 1 - start[first] - first <= edges_per_block) {
+               && start[last + 1] + last + 1 - start[first] - first <= rows_per_block) {
             ++last;
         }
         function(first, last);
@@ -80,29 +83,43 @@ Tensor rows_of(const Tensor& rows, int64_t first, int64_t last) {
     return rows.defined() ? rows.narrow(0, first, last - first) : rows;
 }
 
-void forward_in_blocks(const GnnWeights& weights, const GnnInput& input, const GnnOutput& output) {
+/// Appends what the tier keeps of each block to saved.
+void forward_in_blocks(
+    const GnnWeights& weights, const GnnInput& input, const GnnOutput& output, MemoryTier tier,
+    variable_list& saved
+) {
     const auto* start = in<int64_t>(input.starts);
     for_center_blocks(input.starts, [&](int64_t first, int64_t last) {
-        GnnKept dropped;
+        GnnKept kept;
         gnn_forward(
-            weights, input.part(first, last), false, dropped,
+            weights, input.part(first, last), tier == MemoryTier::keep, kept,
             {rows_of(output.nodes, first, last), rows_of(output.tokens, start[first], start[last])}
         );
+        if (tier != MemoryTier::layers) {
+            for_each(kept, [&](const Tensor& tensor) { saved.push_back(tensor); });
+        }
     });
 }
 
+/// saved: the input, and behind it what forward_in_blocks has appended, if anything.
 void backward_in_blocks(
-    const GnnWeights& weights, const GnnInput& input, const GnnOutput& d_output,
-    const GnnGradients& gradients
+    const GnnWeights& weights, const GnnInput& input, const variable_list& saved,
+    const GnnOutput& d_output, const GnnGradients& gradients
 ) {
     const auto* start = in<int64_t>(input.starts);
+    size_t next = n_inputs;
     for_center_blocks(input.starts, [&](int64_t first, int64_t last) {
         const auto of_edges = [&](const Tensor& rows) {
             return rows_of(rows, start[first], start[last]);
         };
         const GnnInput part = input.part(first, last);
         GnnKept kept;
-        gnn_forward(weights, part, true, kept, {});
+        if (saved.size() == n_inputs) {
+            gnn_forward(weights, part, true, kept, {});
+        } else {
+            kept.layers.resize(weights.layers.size());
+            for_each(kept, [&](Tensor& tensor) { tensor = saved[next++]; });
+        }
         gnn_backward(
             weights, part, kept, {rows_of(d_output.nodes, first, last), of_edges(d_output.tokens)},
             {rows_of(gradients.nodes, first, last), of_edges(gradients.messages),
@@ -130,14 +147,10 @@ struct GnnLayer : torch::autograd::Function<GnnLayer> {
         const MemoryTier tier = memory_tier();
         variable_list saved{input.nodes,   input.messages,    input.geometry,
                             input.species, input.log_weights, input.starts};
-        if (tier == MemoryTier::layers) {
-            forward_in_blocks(weights, input, output);
-        } else {
+        if (tier != MemoryTier::layers) {
             saved[0] = saved[1] = Tensor(); // read by another forward pass alone
-            GnnKept kept;
-            gnn_forward(weights, input, tier == MemoryTier::keep, kept, output);
-            for_each(kept, [&](const Tensor& tensor) { saved.push_back(tensor); });
         }
+        forward_in_blocks(weights, input, output, tier, saved);
         context->save_for_backward(saved);
         context->saved_data["weights"] = c10::IValue::make_capsule(held);
         return {output.nodes, output.tokens};
@@ -161,15 +174,7 @@ struct GnnLayer : torch::autograd::Function<GnnLayer> {
             const int64_t width = held->weights.compress.w_message.size(1);
             gradients.messages = torch::empty({input.n_edges(), width}, input.geometry.options());
         }
-        if (s.size() == 6) {
-            backward_in_blocks(held->weights, input, d_output, gradients);
-        } else {
-            GnnKept kept;
-            kept.layers.resize(held->weights.layers.size());
-            size_t next = 6;
-            for_each(kept, [&](Tensor& tensor) { tensor = s[next++]; });
-            gnn_backward(held->weights, input, kept, d_output, gradients);
-        }
+        backward_in_blocks(held->weights, input, s, d_output, gradients);
         return {gradients.nodes,
                 gradients.messages,
                 gradients.geometry,
