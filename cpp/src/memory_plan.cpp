@@ -12,7 +12,6 @@ namespace petmad {
 namespace {
 
 constexpr int n_cpu_tiers = 3;
-constexpr int64_t edges_per_block = 8192; // as in cpu/gnn_layer_op.cpp
 const char* const tier_names[n_cpu_tiers] = {"keep", "wide", "layers"};
 
 struct Evaluation {
@@ -84,7 +83,7 @@ int64_t bytes_of_block(const NetworkSizes& s, const EdgeCounts& n) {
     const Widths outside = widths_on_cpu(one, MemoryTier::layers);
     const int64_t edge = kept.edge - outside.edge - 2 * s.d_pet - 2 - 2 * s.d_head + 8 * s.d_pet;
     const int64_t center = kept.center - outside.center - 2 * s.d_head;
-    const int64_t n_edges = std::min(n.n_kept, edges_per_block);
+    const int64_t n_edges = std::min(n.n_kept, rows_per_layer_block);
     const int64_t n_centers = n.n_kept > 0 ? n.n_centers * n_edges / n.n_kept : 0;
     return (n_edges * edge + n_centers * center) * s.bytes_per_number;
 }

@@ -6,6 +6,10 @@
 
 namespace petmad {
 
+/// Rows of centers and edges that one block of a layer has at most on a CPU, if it is more than
+/// one center: small enough for the cache, and for two threads to share.
+constexpr int64_t rows_per_layer_block = 2048;
+
 struct NetworkSizes {
     int64_t d_pet = 0, d_node = 0, d_feedforward = 0, d_head = 0;
     int64_t n_heads = 0, n_gnn_layers = 0, n_attention_layers = 0;

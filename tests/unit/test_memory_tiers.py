@@ -19,8 +19,8 @@ from petmad.model import PETConfig, Potential
 load_ops()
 ops = torch.ops.petmad
 TIERS = ("keep", "wide", "layers")
-LARGEST_BLOCK = 8192
-"""Edges of a block of centers that is evaluated again, see ``gnn_layer_op.cpp``."""
+LARGEST_BLOCK = 2048
+"""Rows of a block of centers, see ``memory_plan.h``."""
 
 
 @pytest.fixture(autouse=True)

@@ -58,8 +58,6 @@ template <typename Kept, typename Visit> void for_each(Kept& kept, const Visit& 
     }
 }
 
-/// Rows of centers and edges that one block has at most, if it is more than one center.
-constexpr int64_t rows_per_block = 2048;
 /// Tensors among the saved ones that are the layer's input.
 constexpr size_t n_inputs = 6;
 
@@ -71,7 +69,7 @@ void for_center_blocks(const Tensor& starts, const Function& function) {
     for (int64_t first = 0; first < n_centers;) {
         int64_t last = first + 1;
         while (last < n_centers
-               && start[last + 1] + last + 1 - start[first] - first <= rows_per_block) {
+               && start[last + 1] + last + 1 - start[first] - first <= rows_per_layer_block) {
             ++last;
         }
         function(first, last);

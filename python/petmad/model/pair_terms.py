@@ -6,7 +6,7 @@ compositions do; the network learns the rest. They turn exactly, and see all nei
 within the fixed cutoff, where a network with adaptive cutoffs hardly sees the density.
 """
 
-from typing import List, Tuple
+from typing import List, NamedTuple
 
 import torch
 from torch import nn
@@ -22,6 +22,22 @@ N_FUNCTIONS = 16
 """Gaussians over the cutoff, as wide as they are apart, 1/15 of it."""
 
 
+class PairFunctions(NamedTuple):
+    """What the pair terms are made of, row by row of the edges.
+
+    Attributes:
+        radial: [n_edges, N_FUNCTIONS] Gaussians of the distance.
+        factors: [n_edges, 1] of the fixed cutoff.
+        unit: [n_edges, 3].
+        pairs: [n_edges] ordered pair of species.
+    """
+
+    radial: torch.Tensor
+    factors: torch.Tensor
+    unit: torch.Tensor
+    pairs: torch.Tensor
+
+
 class PairBlock(nn.Module):
     """One block of the pair terms; a pseudotensor has none.
 
@@ -35,14 +51,13 @@ class PairBlock(nn.Module):
         self.coupling = MaximalCoupling((self.order, 1))
         self.register_buffer("weights", torch.zeros(n_species**2, N_FUNCTIONS))
 
-    def forward(
-        self, radial: torch.Tensor, unit: torch.Tensor, pairs: torch.Tensor
-    ) -> torch.Tensor:
-        """[n_edges, N_FUNCTIONS], [n_edges, 3], [n_edges] in; [n_edges, 2λ + 1]."""
+    def forward(self, edges: PairFunctions) -> torch.Tensor:
+        """[n_edges, 2λ + 1]."""
         if not self.is_proper:
-            return unit.new_zeros([unit.shape[0], 2 * self.order + 1])
-        factors = (radial * self.weights.index_select(0, pairs)).sum(dim=1)
-        return factors.unsqueeze(1) * self.harmonics(unit)
+            return edges.unit.new_zeros([edges.unit.shape[0], 2 * self.order + 1])
+        weights = self.weights.index_select(0, edges.pairs)
+        values = (edges.radial * weights).sum(dim=1, keepdim=True)
+        return values * edges.factors * self.harmonics(edges.unit)
 
     def harmonics(self, unit: torch.Tensor) -> torch.Tensor:
         """Y_λ of unit vectors, [n_edges, 2λ + 1]."""
@@ -59,36 +74,33 @@ class PairTerms(nn.Module):
         self.width = config.cutoff_width
         self.function = config.cutoff_function
         self.blocks = nn.ModuleList(PairBlock(n_species, block) for block in blocks)
-        self.register_buffer(
-            "knots", torch.linspace(0.0, config.cutoff, N_FUNCTIONS), persistent=False
-        )
+        self.spacing = config.cutoff / (N_FUNCTIONS - 1)
+        knots = torch.arange(N_FUNCTIONS, dtype=torch.get_default_dtype())
+        self.register_buffer("knots", knots, persistent=False)
 
     def forward(self, graph: EdgeGraph) -> torch.Tensor:
         """Blocks side by side, [n_owned, Σ(2λ + 1)] in the dtype of the weights."""
-        radial, unit, pairs = self.functions(graph)
+        edges = self.functions(graph)
         rows: List[torch.Tensor] = []
         for block in self.blocks:
-            rows.append(block(radial, unit, pairs))
+            rows.append(block(edges))
         return self.sum_by_center(torch.cat(rows, dim=1), graph)
 
-    def functions(
-        self, graph: EdgeGraph
-    ) -> Tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Gaussians times the cutoff factor, unit vectors, ordered pair of species.
-
-        [n_edges, N_FUNCTIONS], [n_edges, 3], [n_edges]; of all edges, kept or not.
-        """
-        squared = (graph.edge_vectors * graph.edge_vectors).sum(dim=1, keepdim=True)
+    def functions(self, graph: EdgeGraph) -> PairFunctions:
+        """Of all edges, kept or not, in the dtype of the weights."""
+        vectors = graph.edge_vectors.to(self.knots.dtype)
+        squared = (vectors * vectors).sum(dim=1, keepdim=True)
         distances = torch.sqrt(squared + constants.DISTANCE_EPSILON)
-        unit = (graph.edge_vectors / distances).to(self.knots.dtype)
         cutoffs = torch.full_like(distances, self.cutoff)
-        factors = cutoff_weights(distances, cutoffs, self.width, self.function)
-        spacing = self.cutoff / (self.knots.shape[0] - 1)
-        offsets = (distances.to(self.knots.dtype) - self.knots) / spacing
-        radial = torch.exp(-offsets * offsets) * factors.to(self.knots.dtype)
+        offsets = distances * (1.0 / self.spacing) - self.knots
         centers = graph.species.index_select(0, graph.centers)
         neighbors = graph.species.index_select(0, graph.neighbors)
-        return radial, unit, centers * self.n_species + neighbors
+        return PairFunctions(
+            radial=torch.exp(-(offsets * offsets)),
+            factors=cutoff_weights(distances, cutoffs, self.width, self.function),
+            unit=vectors / distances,
+            pairs=centers * self.n_species + neighbors,
+        )
 
     def sum_by_center(self, rows: torch.Tensor, graph: EdgeGraph) -> torch.Tensor:
         """Rows of the edges [n_edges, n] summed on owned atoms, [n_owned, n]."""

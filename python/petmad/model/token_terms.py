@@ -19,7 +19,7 @@ from .tensors import Block, MaximalCoupling
 
 
 class TokenBlock(nn.Module):
-    """One block of the token terms; a pseudotensor has none.
+    """One block of the token terms; those of a pseudotensor are 0.
 
     Buffers ``edge_weights``, [n_species, R·d_pet], and ``node_weights``, [n_species,
     R·d_node] (λ = 0) or [n_species, 0], in units of the target's scale.
@@ -27,30 +27,14 @@ class TokenBlock(nn.Module):
 
     def __init__(self, config: PETConfig, n_species: int, block: Block) -> None:
         super().__init__()
-        self.order, parity = block
+        order, parity = block
+        self.order = order
         self.is_proper = parity > 0
-        self.coupling = MaximalCoupling((self.order, 1))
+        self.coupling = MaximalCoupling((order, 1))
         n_edge = config.n_readouts * config.d_pet
         n_node = config.n_readouts * config.d_node if block == (0, 1) else 0
         self.register_buffer("edge_weights", torch.zeros(n_species, n_edge))
         self.register_buffer("node_weights", torch.zeros(n_species, n_node))
-
-    def forward(
-        self, features: Features, unit: torch.Tensor, species: torch.Tensor
-    ) -> torch.Tensor:
-        """Features, [n_kept, 3], [n_owned] in; [n_owned, 2λ + 1]."""
-        result = unit.new_zeros([species.shape[0], 2 * self.order + 1])
-        if not self.is_proper:
-            return result
-        centers = features.kept_centers
-        of_center = species.index_select(0, centers).unsqueeze(1)
-        edges = torch.cat(features.edges, dim=1) @ self.edge_weights.T
-        factors = edges.gather(1, of_center) * features.weights.unsqueeze(1)
-        result = result.index_add(0, centers, factors * self.coupling.harmonics(unit))
-        if self.node_weights.shape[1] > 0:
-            nodes = torch.cat(features.nodes, dim=1) @ self.node_weights.T
-            result = result + nodes.gather(1, species.unsqueeze(1))
-        return result
 
     def columns(
         self, features: Features, unit: torch.Tensor, species: torch.Tensor
@@ -78,6 +62,7 @@ class TokenTerms(nn.Module):
 
     def __init__(self, config: PETConfig, n_species: int, blocks: List[Block]) -> None:
         super().__init__()
+        self.n_species = n_species
         self.blocks = nn.ModuleList(
             TokenBlock(config, n_species, block) for block in blocks
         )
@@ -85,8 +70,36 @@ class TokenTerms(nn.Module):
     def forward(self, features: Features, graph: EdgeGraph) -> torch.Tensor:
         """Blocks side by side, [n_owned, Σ(2λ + 1)]."""
         unit = directions(graph, features)
-        species = graph.species[: graph.structures.shape[0]].long()
+        species = graph.species[: graph.structures.shape[0]].long().unsqueeze(1)
+        of_centers = species.index_select(0, features.kept_centers)
+        # every species' weights at once: products of rows, then the one of the center
+        edges = per_species(features.edges, [b.edge_weights for b in self.blocks])
         rows: List[torch.Tensor] = []
-        for block in self.blocks:
-            rows.append(block(features, unit, species))
+        for i, block in enumerate(self.blocks):
+            size = [species.shape[0], 2 * block.order + 1]
+            result = torch.zeros(size, dtype=unit.dtype, device=unit.device)
+            if block.is_proper:
+                chosen = edges.gather(1, of_centers + i * self.n_species)
+                chosen = chosen * features.weights.unsqueeze(1)
+                value = chosen * block.coupling.harmonics(unit)
+                result = result.index_add(0, features.kept_centers, value)
+            if block.node_weights.shape[1] > 0:
+                nodes = per_species(features.nodes, [block.node_weights])
+                result = result + nodes.gather(1, species)
+            rows.append(result)
         return torch.cat(rows, dim=1)
+
+
+def per_species(
+    layers: List[torch.Tensor], weights: List[torch.Tensor]
+) -> torch.Tensor:
+    """Products of each row's layers, side by side, with weights of several blocks.
+
+    R times [n_rows, width], and [n_species, R · width] of each block, in; [n_rows,
+    n_blocks · n_species].
+    """
+    parts = torch.cat(weights).split(layers[0].shape[1], dim=1)
+    result = layers[0] @ parts[0].T
+    for i in range(1, len(layers)):
+        result = result + layers[i] @ parts[i].T
+    return result

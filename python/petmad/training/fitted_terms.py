@@ -19,12 +19,12 @@ N_ORIENTATIONS = 4
 
 def pair_columns(terms: PairTerms, block: PairBlock, graph: EdgeGraph) -> torch.Tensor:
     """What each weight of a block would add, [n_atoms, 2λ + 1, n_species² · 16]."""
-    radial, unit, pairs = terms.functions(graph)
-    harmonics = block.harmonics(unit)
+    edges = terms.functions(graph)
+    harmonics = block.harmonics(edges.unit) * edges.factors
     n_atoms, n_pairs = len(graph.species), terms.n_species**2
-    products = harmonics[:, :, None] * radial[:, None, :]
+    products = harmonics[:, :, None] * edges.radial[:, None, :]
     columns = products.new_zeros(n_atoms * n_pairs, *products.shape[1:])
-    columns.index_add_(0, graph.centers * n_pairs + pairs, products)
+    columns.index_add_(0, graph.centers * n_pairs + edges.pairs, products)
     columns = columns.reshape(n_atoms, n_pairs, -1, N_FUNCTIONS)
     return columns.transpose(1, 2).flatten(2).double()
 
