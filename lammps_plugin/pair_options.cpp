@@ -16,7 +16,7 @@ namespace {
 
 constexpr const char* usage =
     "pair_style petmad MODEL.pt [device auto|cpu|cuda|cuda:N] "
-    "[precision auto|fp64|fp32|tf32|fp16] [threads N] [charge Q] [spin M] "
+    "[precision auto|fp64|fp32|tf32|fp16|bf16] [threads N] [charge Q] [spin M] "
     "[memory auto|keep|wide|layers|MB] [forces gradient|direct] [uncertainty yes|no] "
     "[check yes|no] "
     "[mode auto|images|exchange|recompute] [halo DEPTH] "

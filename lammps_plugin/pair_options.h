@@ -12,7 +12,7 @@ namespace petmad_lammps {
 struct PairOptions {
     std::string model;
     std::string device = "auto";    ///< cpu, cuda, cuda:N, or auto: cuda where there is one
-    std::string precision = "auto"; ///< of matrix products: auto, fp64, fp32, tf32, fp16
+    std::string precision = "auto"; ///< of matrix products: auto, fp64, fp32, tf32, fp16, bf16
     int n_threads = 0;              ///< CPU threads per rank; 0: those of LAMMPS
     int charge = 0;                 ///< total charge [e], read by conditioned models
     int spin_multiplicity = 1;      ///< 2S + 1, likewise

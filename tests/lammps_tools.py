@@ -353,11 +353,11 @@ def from_nine(v):
     return v[..., [0, 3, 4, 6, 1, 5, 7, 8, 2]].reshape(*v.shape[:-1], 3, 3)
 
 
-def reference(model, box, positions=None, cell=None):
+def reference(model, box, positions=None, cell=None, precision="auto"):
     """The engine's answer for a box."""
     from petmad._engine import Engine
 
-    engine = Engine(str(model), check_golden=False)
+    engine = Engine(str(model), check_golden=False, precision=precision)
     species = {z: i for i, z in enumerate(engine.info.atomic_numbers)}
     return engine.evaluate(
         np.ascontiguousarray(box.positions if positions is None else positions),

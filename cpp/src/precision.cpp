@@ -6,17 +6,19 @@
 
 #include <ATen/Context.h>
 
+#include "cpu/product_bf16.h"
 #include "petmad/error.h"
 
 namespace petmad {
 namespace {
 
-constexpr std::array<std::pair<const char*, Precision>, 5> names{{
+constexpr std::array<std::pair<const char*, Precision>, 6> names{{
     {"auto", Precision::file},
     {"fp64", Precision::fp64},
     {"fp32", Precision::fp32},
     {"tf32", Precision::tf32},
     {"fp16", Precision::fp16},
+    {"bf16", Precision::bf16},
 }};
 
 std::atomic<Precision>& of_products() {
@@ -41,7 +43,7 @@ Precision parse_precision(const std::string& name) {
             return value;
         }
     }
-    detail::fail("`precision` must be auto, fp64, fp32, tf32 or fp16, got '", name, "'");
+    detail::fail("`precision` must be auto, fp64, fp32, tf32, fp16 or bf16, got '", name, "'");
 }
 
 Precision resolve_precision(Precision wanted, const std::string& file_dtype, bool on_gpu) {
@@ -58,6 +60,16 @@ Precision resolve_precision(Precision wanted, const std::string& file_dtype, boo
     PETMAD_CHECK(
         on_gpu || !needs_gpu, "`precision` is ", to_string(wanted),
         ", which only GPUs multiply in, but the device is a CPU; use fp32 or fp64, or device cuda"
+    );
+    PETMAD_CHECK(
+        wanted != Precision::bf16 || !on_gpu, "`precision` is bf16, which petmad multiplies in on "
+                                              "CPUs, but the device is a GPU; use tf32 "
+                                              "or fp16 there"
+    );
+    PETMAD_CHECK(
+        wanted != Precision::bf16 || cpu::bf16_product() != nullptr,
+        "`precision` is bf16, but this processor, or the compiler petmad was built with, lacks "
+        "avx512_bf16; use fp32"
     );
     return wanted;
 }

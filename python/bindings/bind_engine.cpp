@@ -157,8 +157,8 @@ Args:
     device: ``cpu``, ``cuda`` or ``cuda:N``.
     n_threads: CPU threads of torch; 0 leaves them as they are.
     check_golden: evaluate the file's golden structures once.
-    precision: of matrix products: ``auto`` (the file's), ``fp64``, ``fp32``, and on GPUs ``tf32``
-        and ``fp16``.
+    precision: of matrix products: ``auto`` (the file's), ``fp64``, ``fp32``, on GPUs ``tf32``
+        and ``fp16``, on CPUs with avx512_bf16 ``bf16``.
     memory: what is kept for the backward pass on a CPU: ``keep`` (everything), ``wide`` (not the
         MLPs' inner rows), ``layers`` (what enters and leaves a layer); ``auto``, the first of them
         that fits what the machine has free; or the MB that may be used.

@@ -67,7 +67,7 @@ class PETMADCalculator(Calculator):
             outputs are those of the structure as it stands.
         inversion: average over inversion, too; doubles the cost.
         precision: of the network's matrix products: ``auto`` (the file's), ``fp64``,
-            ``fp32``, and on GPUs ``tf32`` and ``fp16``.
+            ``fp32``, on GPUs ``tf32`` and ``fp16``, on CPUs with avx512_bf16 ``bf16``.
         memory: what is kept for the backward pass on a CPU: ``keep`` (everything),
             ``wide`` (not the MLPs' inner rows), ``layers`` (what enters and leaves a
             layer; the same numbers from a third of the memory, in about four thirds of

@@ -72,7 +72,7 @@ def test_zeros_in_fp16(device):
 
 
 def test_unknown_precision():
-    with pytest.raises(RuntimeError, match="fp64, fp32, tf32 or fp16, got 'half'"):
+    with pytest.raises(RuntimeError, match="fp32, tf32, fp16 or bf16, got 'half'"):
         kernels.choose_precision("half")
 
 
@@ -106,7 +106,7 @@ def test_engine_on_a_cpu_names_the_remedy(engines, precision):
     message = rf"`precision` is {precision}, which only GPUs .* use fp32 or fp64, or"
     with pytest.raises(ValueError, match=message):
         engines(precision)
-    with pytest.raises(ValueError, match="must be auto, fp64, fp32, tf32 or fp16"):
+    with pytest.raises(ValueError, match="auto, fp64, fp32, tf32, fp16 or bf16"):
         engines("double")
 
 

@@ -108,7 +108,7 @@ def test_precision(lmp, setup, models):
     style = f"pair_style petmad {models['fixed']} device cpu precision "
     line = f"pair_style petmad {models['fixed']} "
     message = error_of(lmp, change(setup, line, f"{style} double "))
-    assert "`precision` must be auto, fp64, fp32, tf32 or fp16, got 'double'" in message
+    assert "must be auto, fp64, fp32, tf32, fp16 or bf16, got 'double'" in message
     message = error_of(lmp, change(setup, line, f"{style} fp16 "))
     assert "`precision` is fp16, but the model file holds float64 weights" in message
 

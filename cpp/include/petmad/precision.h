@@ -12,16 +12,17 @@ enum class Precision {
     fp32,
     tf32, ///< 10 bits of mantissa into products of float32, sums in float32; on GPUs
     fp16, ///< float16 into products, sums in float32; on GPUs
+    bf16, ///< bfloat16 into products with weights, sums in float32; on CPUs that multiply in it
 };
 
-/// The name in input scripts: auto, fp64, fp32, tf32 or fp16.
+/// The name in input scripts: auto, fp64, fp32, tf32, fp16 or bf16.
 std::string to_string(Precision precision);
 
 /// Throws Error: another name.
 Precision parse_precision(const std::string& name);
 
 /// What `wanted` stands for, of a file of data type float32 or float64 on this kind of device.
-/// Throws Error: tf32 or fp16 on a CPU, or less than a float64 file holds.
+/// Throws Error: what the device does not multiply in, or less than a float64 file holds.
 Precision resolve_precision(Precision wanted, const std::string& file_dtype, bool on_gpu);
 
 } // namespace petmad

@@ -3,6 +3,7 @@
 
 #include "kernels.h"
 #include "petmad/error.h"
+#include "product_bf16.h"
 #include "search.h"
 
 namespace petmad::cpu {
@@ -65,6 +66,16 @@ const Choice& current() {
 template <> const Kernels<float>& kernels<float>() { return *current().floats; }
 template <> const Kernels<double>& kernels<double>() { return *current().doubles; }
 const SearchKernels& search_kernels() { return *current().search; }
+
+Bf16Product bf16_product() {
+#ifdef PETMAD_BF16_KERNELS
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx512bf16")) {
+        return multiply_bf16;
+    }
+#endif
+    return nullptr;
+}
 
 std::vector<std::string> instruction_sets() {
     std::vector<std::string> names;

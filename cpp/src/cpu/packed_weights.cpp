@@ -10,7 +10,7 @@ namespace {
 
 using torch::Tensor;
 using WeakStorage = c10::weak_intrusive_ptr<c10::StorageImpl>;
-using Key = std::tuple<const void*, int64_t, int64_t, int64_t, int64_t, Direction>;
+using Key = std::tuple<const void*, int64_t, int64_t, int64_t, int64_t, Direction, bool>;
 
 struct Entry {
     WeakStorage storage;
@@ -43,6 +43,16 @@ Tensor pack(const Tensor& weight, Direction direction) {
     return padded.reshape({k, n_panels, columns_per_panel}).transpose(0, 1).contiguous();
 }
 
+/// Panels [n_panels, k, columns] as bfloat16 in pairs along k.
+Tensor paired(const Tensor& panels) {
+    const int64_t n_pairs = (panels.size(1) + 1) / 2;
+    const Tensor even = at::constant_pad_nd(panels, {0, 0, 0, 2 * n_pairs - panels.size(1)});
+    return even.reshape({panels.size(0), n_pairs, 2, columns_per_panel})
+        .transpose(2, 3)
+        .to(torch::kBFloat16)
+        .contiguous();
+}
+
 void drop_those_of_freed_weights() {
     for (auto entry = entries().begin(); entry != entries().end();) {
         entry = entry->second.storage.expired() ? entries().erase(entry) : std::next(entry);
@@ -51,19 +61,22 @@ void drop_those_of_freed_weights() {
 
 } // namespace
 
-Tensor packed(const Tensor& weight, Direction direction) {
-    const Key key{weight.const_data_ptr(), weight.size(0),   weight.size(1),
-                  weight.stride(0),        weight.stride(1), direction};
+Tensor packed(const Tensor& weight, Direction direction, bool as_bf16) {
+    const Key key{weight.const_data_ptr(), weight.size(0), weight.size(1), weight.stride(0),
+                  weight.stride(1),        direction,      as_bf16};
     const std::lock_guard<std::mutex> guard(lock());
     const auto found = entries().find(key);
     if (found != entries().end() && !found->second.storage.expired()
         && found->second.version == version_of(weight)
-        && found->second.panels.scalar_type() == weight.scalar_type()
+        && (as_bf16 || found->second.panels.scalar_type() == weight.scalar_type())
         && found->second.storage._unsafe_get_target() == storage_of(weight)._unsafe_get_target()) {
         return found->second.panels;
     }
     drop_those_of_freed_weights();
-    const Tensor panels = pack(weight, direction);
+    Tensor panels = pack(weight, direction);
+    if (as_bf16) {
+        panels = paired(panels);
+    }
     entries().insert_or_assign(key, Entry{storage_of(weight), version_of(weight), panels});
     return panels;
 }

@@ -3,11 +3,14 @@
 
 #include <atomic>
 #include <optional>
+#include <type_traits>
 
 #include <ATen/core/dispatch/Dispatcher.h>
 
+#include "../precision.h"
 #include "packed_weights.h"
 #include "petmad/error.h"
+#include "product_bf16.h"
 
 namespace petmad::cpu {
 namespace {
@@ -80,6 +83,16 @@ Factor<T>::Factor(const Tensor& weight, Direction direction, const Tensor& bias)
         );
         product_.bias = bias.const_data_ptr<T>();
     }
+    if (std::is_same_v<T, float> && product_precision() == Precision::bf16) {
+        PETMAD_CHECK(
+            library() == Library::petmad,
+            "`precision` is bf16, which is petmad's own, but products "
+            "are left to ",
+            product_library(), "; choose the product library petmad, or fp32"
+        );
+        panels_ = packed(weight, direction, true);
+        return;
+    }
     if (library() == Library::petmad) {
         panels_ = packed(weight, direction);
         product_.panels = panels_.const_data_ptr<T>();
@@ -90,6 +103,12 @@ template <typename T>
 void Factor<T>::run(const T* x, int64_t n, T* y, const Product<T>& product) const {
     if (product.panels != nullptr) {
         return kernels<T>().multiply(product, x, n, y);
+    }
+    if constexpr (std::is_same_v<T, float>) {
+        if (panels_.defined()) {
+            const auto* panels = static_cast<const uint16_t*>(panels_.const_data_ptr());
+            return bf16_product()(product, panels, x, n, y);
+        }
     }
     Tensor result = rows(y, n, product.m, product.c_stride);
     const Tensor found = multiplied(rows(x, n, product.k, product.a_stride), weight_, direction_);
