@@ -121,3 +121,14 @@ def test_labels_that_are_0_leave_0():
     regression = Regression([Family(3, 1)], 0)
     regression.add(columns, columns[0, :, :0], torch.zeros(20).double())
     assert not regression.solve().weights.any()
+
+
+def test_more_columns_than_rows():
+    """Strengths that leave no row free are passed over."""
+    columns, truth = random_rows(1, 12, 40), random_rows(40, seed=1)
+    labels = columns[0] @ truth
+    fit = in_parts(
+        Regression([Family(40, 1)], 0), columns, columns[0, :, :0], labels
+    ).solve()
+    assert torch.isfinite(fit.weights).all()
+    assert fit.residual < float(labels.square().mean())

@@ -107,7 +107,8 @@ def test_columns_are_what_the_weights_multiply():
     for block, (order, parity) in zip(terms.blocks, BLOCKS, strict=True):
         part = slice(start, start + 2 * order + 1)
         if parity > 0:
-            found = pair_columns(terms, block, graph) @ block.weights.flatten()
+            columns = pair_columns(terms, block, graph, torch.arange(2))
+            found = columns @ block.weights.flatten()
             torch.testing.assert_close(found, total[:, part], atol=1e-12, rtol=0)
         start = part.stop
 

@@ -6,10 +6,13 @@ from test_training_tensors import NUMBERS, make_options, structures, waters
 
 from petmad.data import collate, make_sample
 from petmad.model import PETConfig, TargetSpec
-from petmad.model.kept_edges import directions
 from petmad.model.token_terms import TokenTerms
 from petmad.training import checkpoint
-from petmad.training.fitted_terms import N_ORIENTATIONS, TermColumns
+from petmad.training.fitted_terms import (
+    N_ORIENTATIONS,
+    TermColumns,
+    token_columns,
+)
 from petmad.training.options import TensorOptions, parse_options
 from petmad.training.tensor_baseline import fit_tensor_baseline
 from petmad.training.tensor_evaluation import evaluate_tensors
@@ -95,12 +98,13 @@ def test_columns_are_what_the_weights_multiply_and_pseudotensors_have_none():
     features = model.network(graph)
     terms = with_weights(TokenTerms(PETConfig(**MODEL), 2, BLOCKS).double())
     total = terms(features, graph)
-    unit, start = directions(graph, features), 0
+    start = 0
     for block, (order, parity) in zip(terms.blocks, BLOCKS, strict=True):
         part = slice(start, start + 2 * order + 1)
         start = part.stop
         weights = torch.cat([block.edge_weights, block.node_weights], dim=1)
-        found = block.columns(features, unit, graph.species.long()) @ weights.flatten()
+        columns = token_columns(block, features, graph, torch.arange(2))
+        found = columns @ weights.flatten()
         if parity > 0:
             torch.testing.assert_close(found, total[:, part], atol=1e-12, rtol=0)
         else:
@@ -125,7 +129,7 @@ def test_columns_of_a_target_are_turned_back(per_atom, monkeypatch):
     """Pairs the same in every orientation; tokens those of turned structures."""
     target = make_target("t", kind="symmetric", per_atom=per_atom, pair_terms=True)
     model = make_model([target])
-    columns = TermColumns(model, target.spec)
+    columns = TermColumns(model, target.spec, [0, 1])
     sample = samples(1)[0]
     first, second = columns.of(sample), columns.of(sample)
     n_pairs = columns.families(0)[0].n_columns
@@ -180,6 +184,43 @@ def made_scales(known):
     blocks = labels.split([1, 5], dim=1)
     scales = [block.square().mean().sqrt().expand(block.shape[1]) for block in blocks]
     return torch.cat(scales)
+
+
+def test_elements_that_are_not_there_keep_weights_of_0(monkeypatch):
+    """Many elements of a model, few of the data: the same fit as of a small model."""
+    never_turned(monkeypatch)
+    target = make_target("alpha", kind="symmetric", pair_terms=True)
+    torch.manual_seed(0)
+    numbers = [1, 6, 7, 8]
+    model = checkpoint.make_potential(
+        PETConfig(**MODEL), numbers, [target.spec], "float64"
+    )
+    some = [make_sample(s, numbers, CUTOFF) for s in structures(waters(12, 1))]
+    known = [s._replace(tensors={"alpha": s.tensors["alpha"]}) for s in some]
+    fit_tensor_baseline(model, known, [target])
+    terms = model.readouts[0]
+    pairs = terms.pair_terms.blocks[0].weights.reshape(4, 4, -1)
+    there = torch.tensor([True, False, False, True])
+    assert (pairs.abs().sum(-1) > 0).nonzero().tolist() == [[0, 0], [0, 3], [3, 0]]
+    for block in terms.token_terms.blocks:
+        assert block.edge_weights[there].abs().sum(1).min() > 0
+        assert not block.edge_weights[~there].any()
+        assert not block.node_weights[~there].any()
+    graph = collate(known).graph
+    value = terms.pair_terms(graph) + terms.token_terms(model.network(graph), graph)
+    value = value * model.scales[0][0] + model.compositions[0][graph.species.long()]
+    total = value.reshape(12, 3, -1).sum(1)
+    labels = torch.cat([s.tensors["alpha"] for s in known])
+    left = (labels - total).square().mean().sqrt()
+    assert left < 0.05 * (labels - labels.mean(0)).square().mean().sqrt()
+
+
+def test_too_many_weights_are_refused(monkeypatch):
+    monkeypatch.setattr("petmad.training.fitted_terms.MOST_COLUMNS", 30)
+    target = make_target("alpha", kind="symmetric")
+    model = make_model([target])
+    with pytest.raises(ValueError, match=r"of `alpha` have 32 weights .* 2 elements"):
+        TermColumns(model, target.spec, [0, 1])
 
 
 def test_only_beside_a_network_that_is_kept(tmp_path):

@@ -13,7 +13,7 @@ from torch import nn
 
 from .config import PETConfig
 from .graph import EdgeGraph
-from .kept_edges import directions, sum_by_center
+from .kept_edges import directions
 from .pet import Features
 from .tensors import Block, MaximalCoupling
 
@@ -35,26 +35,6 @@ class TokenBlock(nn.Module):
         n_node = config.n_readouts * config.d_node if block == (0, 1) else 0
         self.register_buffer("edge_weights", torch.zeros(n_species, n_edge))
         self.register_buffer("node_weights", torch.zeros(n_species, n_node))
-
-    def columns(
-        self, features: Features, unit: torch.Tensor, species: torch.Tensor
-    ) -> torch.Tensor:
-        """What each weight would add, edges' then nodes' of each species in turn.
-
-        [n_owned, 2λ + 1, n_species · (R·d_pet + R·d_node)], float64.
-        """
-        n_atoms, n_species = species.shape[0], self.edge_weights.shape[0]
-        rows = torch.cat(features.edges, dim=1) * features.weights.unsqueeze(1)
-        rows = self.coupling.harmonics(unit).unsqueeze(2) * rows.unsqueeze(1)
-        total = sum_by_center(rows, features, n_atoms)
-        if self.node_weights.shape[1] > 0:
-            nodes = torch.cat(features.nodes, dim=1).unsqueeze(1)
-            total = torch.cat([total, nodes], dim=2)
-        result = torch.zeros(
-            [n_atoms, total.shape[1], n_species, total.shape[2]], dtype=torch.float64
-        )
-        result[torch.arange(n_atoms), :, species] = total.double()
-        return result.flatten(2)
 
 
 class TokenTerms(nn.Module):

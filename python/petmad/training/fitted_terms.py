@@ -6,27 +6,68 @@ from petmad.data import Sample, collate
 from petmad.data.augmentation import random_rotation
 from petmad.data.dataset import rotate
 from petmad.model import EdgeGraph, Potential, TargetSpec
-from petmad.model.kept_edges import directions
+from petmad.model.kept_edges import directions, sum_by_center
 from petmad.model.pair_terms import N_FUNCTIONS, PairBlock, PairTerms
+from petmad.model.pet import Features
 from petmad.model.spherical import wigner
+from petmad.model.token_terms import TokenBlock
 
 from .linear_fit import Family
 
 
 N_ORIENTATIONS = 4
 """In which each structure is seen where tokens are fitted; pairs turn exactly."""
+MOST_COLUMNS = 16384
+"""Of one block: its sums over the data take 4 GB then, and its solution an hour."""
 
 
-def pair_columns(terms: PairTerms, block: PairBlock, graph: EdgeGraph) -> torch.Tensor:
-    """What each weight of a block would add, [n_atoms, 2λ + 1, n_species² · 16]."""
+def pair_columns(
+    terms: PairTerms, block: PairBlock, graph: EdgeGraph, places: torch.Tensor
+) -> torch.Tensor:
+    """What each weight of a block would add, [n_atoms, 2λ + 1, n_present² · 16].
+
+    Args:
+        terms: of the target.
+        block: one of its blocks.
+        graph: of structures without other species than those present.
+        places: [n_species] of each species among those present.
+    """
     edges = terms.functions(graph)
     harmonics = block.harmonics(edges.unit) * edges.factors
-    n_atoms, n_pairs = len(graph.species), terms.n_species**2
+    n_atoms, n_present = len(graph.species), int(places.max()) + 1
+    pairs = places[edges.pairs // terms.n_species] * n_present
+    pairs = pairs + places[edges.pairs % terms.n_species]
     products = harmonics[:, :, None] * edges.radial[:, None, :]
-    columns = products.new_zeros(n_atoms * n_pairs, *products.shape[1:])
-    columns.index_add_(0, graph.centers * n_pairs + edges.pairs, products)
-    columns = columns.reshape(n_atoms, n_pairs, -1, N_FUNCTIONS)
+    columns = products.new_zeros(n_atoms * n_present**2, *products.shape[1:])
+    columns.index_add_(0, graph.centers * n_present**2 + pairs, products)
+    columns = columns.reshape(n_atoms, n_present**2, -1, N_FUNCTIONS)
     return columns.transpose(1, 2).flatten(2).double()
+
+
+def token_columns(
+    block: TokenBlock,
+    features: Features,
+    graph: EdgeGraph,
+    places: torch.Tensor,
+) -> torch.Tensor:
+    """What each weight of a block would add; arguments as of :func:`pair_columns`.
+
+    [n_atoms, 2λ + 1, n_present · (R·d_pet + R·d_node)]; edges' then nodes' of each
+    species in turn.
+    """
+    n_atoms, n_present = len(graph.species), int(places.max()) + 1
+    harmonics = block.coupling.harmonics(directions(graph, features))
+    rows = torch.cat(features.edges, dim=1) * features.weights.unsqueeze(1)
+    rows = sum_by_center(harmonics[:, :, None] * rows[:, None, :], features, n_atoms)
+    if block.node_weights.shape[1] > 0:
+        nodes = torch.cat(features.nodes, dim=1).unsqueeze(1)
+        rows = torch.cat([rows, nodes], dim=2)
+    columns = torch.zeros(
+        n_atoms, rows.shape[1], n_present, rows.shape[2], dtype=torch.float64
+    )
+    of_centers = places[graph.species.long()]
+    columns[torch.arange(n_atoms), :, of_centers] = rows.double()
+    return columns.flatten(2)
 
 
 class TermColumns:
@@ -35,25 +76,41 @@ class TermColumns:
     Args:
         potential: its network must stay as it is where there are token terms.
         spec: of the target.
+        present: species of the structures, ascending; others keep weights of 0.
+
+    Raises:
+        ValueError: a block has more than :data:`MOST_COLUMNS`.
     """
 
-    def __init__(self, potential: Potential, spec: TargetSpec) -> None:
+    def __init__(
+        self, potential: Potential, spec: TargetSpec, present: list[int]
+    ) -> None:
         self.network = potential.network
         self.spec = spec
+        n_blocks = len(spec.blocks)
         readout = potential.readouts[potential.target_names.index(spec.name)]
         self.pair_terms, self.token_terms = readout.pair_terms, readout.token_terms
+        self.present = present
+        self.places = torch.zeros(len(potential.atomic_numbers), dtype=torch.long)
+        self.places[present] = torch.arange(len(present))
         self.n_seen = 0
+        most = max(sum(f.n_columns for f in self.families(i)) for i in range(n_blocks))
+        if most > MOST_COLUMNS:
+            raise ValueError(
+                f"fitted terms of `{spec.name}` have {most} weights with the "
+                f"{len(present)} elements of these structures, more than "
+                f"{MOST_COLUMNS}; leave `token_terms` or `pair_terms` out"
+            )
 
     def families(self, i_block: int) -> list[Family]:
         """Columns of a block: pairs of species first, then tokens."""
-        families = []
+        families, n_present = [], len(self.present)
         if self.pair_terms is not None:
-            weights = self.pair_terms.blocks[i_block].weights
-            families.append(Family(weights.numel(), N_FUNCTIONS))
+            families.append(Family(n_present**2 * N_FUNCTIONS, N_FUNCTIONS))
         if self.token_terms is not None:
             block = self.token_terms.blocks[i_block]
-            n_columns = block.edge_weights.numel() + block.node_weights.numel()
-            families.append(Family(n_columns, 1))
+            width = block.edge_weights.shape[1] + block.node_weights.shape[1]
+            families.append(Family(n_present * width, 1))
         return families
 
     @torch.no_grad()
@@ -74,11 +131,10 @@ class TermColumns:
             parts = []
             if self.pair_terms is not None:
                 terms = self.pair_terms
-                parts.append(pair_columns(terms, terms.blocks[i], graph))
+                parts.append(pair_columns(terms, terms.blocks[i], graph, self.places))
             if self.token_terms is not None:
-                unit = directions(graph, features)
                 tokens = self.token_terms.blocks[i]
-                parts.append(tokens.columns(features, unit, graph.species.long()))
+                parts.append(token_columns(tokens, features, graph, self.places))
             columns = torch.cat(parts, dim=2)
             columns = columns.unflatten(0, (len(rotations), -1))
             if not self.spec.per_atom:
@@ -90,12 +146,16 @@ class TermColumns:
     def store(self, i_block: int, weights: torch.Tensor) -> None:
         """Weights [n_columns] of a block, in units of the target's scale."""
         parts = weights.split([family.n_columns for family in self.families(i_block)])
+        present = torch.tensor(self.present)
         if self.pair_terms is not None:
             kept = self.pair_terms.blocks[i_block].weights
-            kept.copy_(parts[0].reshape(kept.shape))
+            n, n_species = len(present), len(self.places)
+            table = kept.new_zeros(n_species, n_species, N_FUNCTIONS)
+            table[present[:, None], present] = parts[0].reshape(n, n, -1).to(kept)
+            kept.copy_(table.reshape(kept.shape))
         if self.token_terms is not None:
             block = self.token_terms.blocks[i_block]
             n_edge = block.edge_weights.shape[1]
-            rows = parts[-1].reshape(len(block.edge_weights), -1)
-            block.edge_weights.copy_(rows[:, :n_edge])
-            block.node_weights.copy_(rows[:, n_edge:])
+            rows = parts[-1].reshape(len(present), -1).to(block.edge_weights)
+            block.edge_weights.zero_()[present] = rows[:, :n_edge]
+            block.node_weights.zero_()[present] = rows[:, n_edge:]

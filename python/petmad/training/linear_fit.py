@@ -157,7 +157,7 @@ class Regression:
                 solution = target / (values + strength)
                 residual = norm - 2 * solution @ target + solution.square() @ values
                 left = n_free - float((shares / (values + strength)).sum())
-                error = float(residual.clamp_min(0.0)) / max(left, 1e-300) ** 2
-                if left > 0 and error < least:
+                error = float(residual.clamp_min(0.0)) / left**2 if left > 0 else least
+                if error < least:
                     best, least = turned @ solution, error
         return best

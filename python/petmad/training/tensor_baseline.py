@@ -71,7 +71,8 @@ def _fit_terms(
     spec, options = target
     index = potential.target_names.index(spec.name)
     n_species = len(potential.atomic_numbers)
-    columns = TermColumns(potential, spec)
+    present = torch.cat([sample.species for sample in samples]).unique().tolist()
+    columns = TermColumns(potential, spec, present)
     regressions = [
         Regression(columns.families(i), _n_counted(block, n_species))
         for i, block in enumerate(spec.blocks)
