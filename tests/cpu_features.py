@@ -7,5 +7,5 @@ import pytest
 
 HAS_BF16 = "avx512_bf16" in pathlib.Path("/proc/cpuinfo").read_text()
 needs_bf16 = pytest.mark.skipif(
-    not HAS_BF16, reason="this processor has no avx512_bf16 instructions"
+    not HAS_BF16, reason="products in bfloat16 need a processor with avx512_bf16"
 )

@@ -68,8 +68,9 @@ Precision resolve_precision(Precision wanted, const std::string& file_dtype, boo
     );
     PETMAD_CHECK(
         wanted != Precision::bf16 || cpu::bf16_product() != nullptr,
-        "`precision` is bf16, but this processor, or the compiler petmad was built with, lacks "
-        "avx512_bf16; use fp32"
+        "`precision` is bf16, but the kernels in use are ", cpu::instruction_set(),
+        " and this processor, or the compiler petmad was built with, lacks avx512_bf16, which it "
+        "needs beside avx512; use fp32"
     );
     return wanted;
 }

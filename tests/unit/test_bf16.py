@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from cpu_features import HAS_BF16, needs_bf16
+from cpu_features import needs_bf16
 from structures import crystal
 from variants import make_potential
 
@@ -111,10 +111,14 @@ def test_engine_is_near_float32_and_judges_its_file_exactly(model):
     assert 1e-5 < error < 0.05
 
 
-@pytest.mark.skipif(HAS_BF16, reason="this processor has bfloat16")
-def test_a_processor_without_says_so(model):
-    with pytest.raises(ValueError, match=r"lacks avx512_bf16; use fp32"):
-        Engine(model, "cpu", 0, True, "bf16")
+def test_kernels_without_it_say_so(model):
+    chosen = ops.instruction_set()
+    ops.choose_instruction_set("baseline")
+    try:
+        with pytest.raises(ValueError, match=r"are baseline .* lacks .*; use fp32"):
+            Engine(model, "cpu", 0, True, "bf16")
+    finally:
+        ops.choose_instruction_set(chosen)
 
 
 def test_float64_files_are_not_narrowed(tmp_path):

@@ -131,7 +131,7 @@ def test_columns_of_a_target_are_turned_back(per_atom, monkeypatch):
     model = make_model([target])
     columns = TermColumns(model, target.spec, [0, 1])
     sample = samples(1)[0]
-    first, second = columns.of(sample), columns.of(sample)
+    first, second = columns.of(sample, 0), columns.of(sample, 1)
     n_pairs = columns.families(0)[0].n_columns
     n_rows = 3 if per_atom else 1
     for i, (order, _) in enumerate(target.spec.blocks):
@@ -155,7 +155,7 @@ def test_columns_of_a_target_are_turned_back(per_atom, monkeypatch):
     if not per_atom:
         at_once = at_once.sum(0, keepdim=True)
     never_turned(monkeypatch)
-    found = [c[0] @ w for c, w in zip(columns.of(sample), weights, strict=True)]
+    found = [c[0] @ w for c, w in zip(columns.of(sample, 2), weights, strict=True)]
     torch.testing.assert_close(torch.cat(found, dim=1), at_once, atol=1e-10, rtol=0)
 
 

@@ -70,7 +70,7 @@ const SearchKernels& search_kernels() { return *current().search; }
 Bf16Product bf16_product() {
 #ifdef PETMAD_BF16_KERNELS
     __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512bf16")) {
+    if (instruction_set() == "avx512" && __builtin_cpu_supports("avx512bf16")) {
         return multiply_bf16;
     }
 #endif

@@ -13,7 +13,7 @@ using Bf16Product = void (*)(
     const Product<float>& product, const uint16_t* panels, const float* a, int64_t n, float* c
 );
 
-/// Null where processor or build have no such instructions.
+/// Null where processor or build have no such instructions, or others than avx512 are chosen.
 Bf16Product bf16_product();
 
 /// For processors with avx512_bf16.

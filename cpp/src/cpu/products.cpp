@@ -85,6 +85,10 @@ Factor<T>::Factor(const Tensor& weight, Direction direction, const Tensor& bias)
     }
     if (std::is_same_v<T, float> && product_precision() == Precision::bf16) {
         PETMAD_CHECK(
+            bf16_product() != nullptr, "`precision` is bf16, but the kernels in use are ",
+            instruction_set(), "; choose avx512 again, or fp32"
+        );
+        PETMAD_CHECK(
             library() == Library::petmad,
             "`precision` is bf16, which is petmad's own, but products "
             "are left to ",

@@ -13,7 +13,7 @@ from torch import nn
 
 from .config import PETConfig
 from .graph import EdgeGraph
-from .kept_edges import directions
+from .kept_edges import directions, sum_by_center
 from .pet import Features
 from .tensors import Block, MaximalCoupling
 
@@ -56,13 +56,13 @@ class TokenTerms(nn.Module):
         edges = per_species(features.edges, [b.edge_weights for b in self.blocks])
         rows: List[torch.Tensor] = []
         for i, block in enumerate(self.blocks):
-            size = [species.shape[0], 2 * block.order + 1]
-            result = torch.zeros(size, dtype=unit.dtype, device=unit.device)
             if block.is_proper:
                 chosen = edges.gather(1, of_centers + i * self.n_species)
                 chosen = chosen * features.weights.unsqueeze(1)
                 value = chosen * block.coupling.harmonics(unit)
-                result = result.index_add(0, features.kept_centers, value)
+            else:
+                value = unit.new_zeros([unit.shape[0], 2 * block.order + 1])
+            result = sum_by_center(value, features, species.shape[0])
             if block.node_weights.shape[1] > 0:
                 nodes = per_species(features.nodes, [block.node_weights])
                 result = result + nodes.gather(1, species)

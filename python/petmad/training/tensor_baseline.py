@@ -77,12 +77,12 @@ def _fit_terms(
         Regression(columns.families(i), _n_counted(block, n_species))
         for i, block in enumerate(spec.blocks)
     ]
-    for sample in samples:
+    for i_sample, sample in enumerate(samples):
         counts = _species_counts(sample, n_species, spec)
         sizes = counts.sum(1)[:, None] ** options.size_exponent
         labels = sample.tensors[spec.name] / sizes
         for regression, (block, part), found in zip(
-            regressions, block_slices(spec), columns.of(sample), strict=True
+            regressions, block_slices(spec), columns.of(sample, i_sample), strict=True
         ):
             counted = (counts / sizes)[:, : regression.n_fixed]
             regression.add(

@@ -1,0 +1,238 @@
+"""What each ``petmad`` command does; a function imports what it alone needs.
+
+All take their arguments as parsed by :mod:`petmad.cli`, print their answer, and raise
+ValueError, RuntimeError or FileNotFoundError for what the user can mend.
+"""
+
+import argparse
+from typing import Any
+
+
+def train(arguments: argparse.Namespace) -> None:
+    """``petmad train``."""
+    _train(arguments, "train")
+
+
+def finetune(arguments: argparse.Namespace) -> None:
+    """``petmad finetune``."""
+    _train(arguments, "finetune")
+
+
+def _train(arguments: argparse.Namespace, command: str) -> None:
+    if arguments.describe:
+        from petmad.training.reference import options_reference
+
+        print(options_reference())
+        return
+    from petmad.training.options import load_options
+
+    if command == "train":
+        from petmad.training.trainer import train as run
+    else:
+        from petmad.training.finetune import finetune as run
+    if arguments.options is None:
+        raise ValueError(
+            f"give an options file; `petmad {command} --describe` prints one"
+        )
+    options = load_options(arguments.options)
+    if arguments.output is not None:
+        options.output = arguments.output
+    best = run(options, resume=arguments.resume)
+    print(f"best model: {best}\nexport it with: petmad export {best} -o model.pt")
+
+
+def evaluate(arguments: argparse.Namespace) -> None:
+    """``petmad evaluate``."""
+    from petmad.data.reading import lacks_label
+    from petmad.training.evaluation import format_errors, load_predictor
+    from petmad.training.report import evaluate as run
+    from petmad.training.report import format_breakdown
+
+    keys = _label_keys(arguments, group=arguments.subset_key)
+    predictor = load_predictor(arguments.model, arguments.target)
+    has_labels = not lacks_label(arguments.file, arguments.energy_key)
+    has_tensors = _evaluate_tensors(arguments)
+    if not predictor.has_energy or (has_tensors and not has_labels):
+        return
+    result = run(
+        arguments.model, arguments.file, keys, arguments.target, arguments.lebedev
+    )
+    print(format_errors(result.errors["overall"]))
+    print(format_breakdown(result.errors))
+    for path, write in (
+        (arguments.errors, result.write_errors),
+        (arguments.predictions, result.write_predictions),
+        (arguments.report, result.write_report),
+    ):
+        if path is not None:
+            write(path)
+            print(f"wrote {path}")
+
+
+def _evaluate_tensors(arguments: argparse.Namespace) -> bool:
+    """Errors of the tensor targets, in plain torch; tells whether there are any."""
+    from petmad.export import load_exported
+    from petmad.training.checkpoint import load_potential
+    from petmad.training.tensor_evaluation import (
+        evaluate_tensors,
+        format_tensor_errors,
+        label_keys,
+        make_targets,
+    )
+
+    load = load_potential if arguments.model.endswith(".ckpt") else load_exported
+    potential, provenance = load(arguments.model)
+    if not make_targets(potential):
+        return False
+    keys = {**label_keys(provenance), **dict(arguments.target_key)}
+    errors = evaluate_tensors(potential, arguments.file, keys, arguments.rotations)
+    print(format_tensor_errors(potential, errors))
+    return True
+
+
+def data(arguments: argparse.Namespace) -> None:
+    """``petmad data``."""
+    from petmad.data.convert import convert as run
+
+    # Labels of a further level are not those that the main one has.
+    prefix = f"{arguments.level}_" if arguments.level else ""
+    for label in ("energy", "forces", "stress"):
+        if getattr(arguments, f"{label}_key") is None:
+            setattr(arguments, f"{label}_key", prefix + label)
+    result = run(
+        arguments.files,
+        arguments.output,
+        _label_keys(arguments, virial=arguments.virial_key),
+        not arguments.allow_no_forces,
+        arguments.level,
+    )
+    print("\n".join(result.findings))
+    print(f"wrote {result.n_frames} frames to {arguments.output}")
+
+
+def _label_keys(arguments: argparse.Namespace, **other: str | None) -> Any:
+    """Names and units of the labels that the command line tells."""
+    from petmad.data.structures import LabelKeys
+
+    return LabelKeys(
+        arguments.energy_key,
+        arguments.forces_key,
+        arguments.stress_key,
+        energy_unit=arguments.energy_unit,
+        forces_unit=arguments.forces_unit,
+        stress_unit=arguments.stress_unit,
+        **other,
+    )
+
+
+def uncertainty(arguments: argparse.Namespace) -> None:
+    """``petmad uncertainty``."""
+    from petmad.training.uncertainty_command import run
+
+    for line in run(arguments):
+        print(line)
+
+
+def export(arguments: argparse.Namespace) -> None:
+    """``petmad export``."""
+    from petmad.export import export_model
+    from petmad.training.checkpoint import load_potential
+
+    potential, provenance = load_potential(arguments.checkpoint)
+    metadata = export_model(
+        potential, arguments.output, arguments.dtype, arguments.name, provenance
+    )
+    print(
+        f"wrote {arguments.output}: {metadata['name']}, {metadata['dtype']}, "
+        f"{metadata['n_parameters']} parameters, "
+        f"weights {metadata['weights_hash'][:12]}"
+    )
+
+
+def convert(arguments: argparse.Namespace) -> None:
+    """``petmad convert``."""
+    from petmad.conversion.command import run
+
+    for line in run(arguments):
+        print(line)
+
+
+def info(arguments: argparse.Namespace) -> None:
+    """``petmad info``."""
+    from petmad.model_file import format_metadata, read_metadata
+
+    metadata = read_metadata(arguments.model)
+    print(format_metadata(metadata))
+    if arguments.check:
+        from petmad._engine import Engine
+
+        print(memory_per_atom(metadata))
+        deviation = Engine(arguments.model, check_golden=False).check_golden()
+        print(f"golden structures: reproduced, largest deviation {deviation:.1e}")
+
+
+def memory_per_atom(metadata: dict[str, Any]) -> str:
+    """What an evaluation with forces needs on a CPU, by memory tier."""
+    import torch
+
+    from petmad._ops import load_ops
+    from petmad.fast_network import network_sizes
+    from petmad.model import PETConfig
+
+    load_ops()
+    dtype = getattr(torch, metadata["dtype"])
+    sizes = network_sizes(PETConfig.from_dict(metadata["hypers"]), dtype)
+
+    def needs(*counts: int) -> list[float]:
+        return [b / 1e3 for b in torch.ops.petmad.memory_needs(sizes, list(counts))]
+
+    tiers = ("keep", "wide", "layers")
+    parts = zip(tiers, needs(1, 0, 0), needs(0, 0, 1), strict=True)
+    text = "; ".join(
+        f"{tier} {a:.0f} + {b:.1f} per kept neighbor" for tier, a, b in parts
+    )
+    raw = needs(0, 1, 0)[0]
+    return (
+        f"memory per atom on a CPU [kB]: {text}; {raw:.2f} per neighbor in the cutoff"
+    )
+
+
+def demo(arguments: argparse.Namespace) -> None:
+    """``petmad demo``."""
+    from pathlib import Path
+
+    from petmad.demo.run import DemoOptions, run_demo
+
+    run_demo(
+        DemoOptions(
+            Path(arguments.output),
+            arguments.ranks,
+            arguments.nvt_steps,
+            arguments.nve_steps,
+            None if arguments.model is None else Path(arguments.model),
+        )
+    )
+
+
+def lammps(arguments: argparse.Namespace) -> None:
+    """``petmad lammps``."""
+    from petmad.lammps import plugin_file
+
+    file = plugin_file()
+    print(
+        f"plugin load {file}\n"
+        f"# or, for every start of LAMMPS: export LAMMPS_PLUGIN_PATH={file.parent}"
+    )
+
+
+EXTRAS = {
+    train: "train",
+    finetune: "train",
+    evaluate: "train",
+    uncertainty: "train",
+    data: "train",
+    export: "train",
+    convert: "train",
+    demo: "demo",
+}
+"""Optional dependencies of each command, as named in an install."""
