@@ -10,7 +10,6 @@
 #include "../precision.h"
 #include "packed_weights.h"
 #include "petmad/error.h"
-#include "product_bf16.h"
 
 namespace petmad::cpu {
 namespace {
@@ -84,8 +83,9 @@ Factor<T>::Factor(const Tensor& weight, Direction direction, const Tensor& bias)
         product_.bias = bias.const_data_ptr<T>();
     }
     if (std::is_same_v<T, float> && product_precision() == Precision::bf16) {
+        narrow_ = bf16_product();
         PETMAD_CHECK(
-            bf16_product() != nullptr, "`precision` is bf16, but the kernels in use are ",
+            narrow_ != nullptr, "`precision` is bf16, but the kernels in use are ",
             instruction_set(), "; choose avx512 again, or fp32"
         );
         PETMAD_CHECK(
@@ -109,9 +109,9 @@ void Factor<T>::run(const T* x, int64_t n, T* y, const Product<T>& product) cons
         return kernels<T>().multiply(product, x, n, y);
     }
     if constexpr (std::is_same_v<T, float>) {
-        if (panels_.defined()) {
+        if (narrow_ != nullptr) {
             const auto* panels = static_cast<const uint16_t*>(panels_.const_data_ptr());
-            return bf16_product()(product, panels, x, n, y);
+            return narrow_(product, panels, x, n, y);
         }
     }
     Tensor result = rows(y, n, product.m, product.c_stride);

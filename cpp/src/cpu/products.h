@@ -7,6 +7,7 @@
 #include <torch/types.h>
 
 #include "kernels.h"
+#include "product_bf16.h"
 
 namespace petmad::cpu {
 
@@ -39,6 +40,7 @@ private:
     torch::Tensor panels_;
     Direction direction_;
     Product<T> product_;
+    Bf16Product narrow_ = nullptr; ///< where precision is bf16, and panels_ hold that
 };
 
 /// "petmad" (kernels of ours), "onednn" or "blas" (the library torch was built with).
