@@ -3,12 +3,15 @@
 Both train the same network on the same frames with the same batches, optimizer, losses
 and threads, one after the other. Start-up, reading and validation are taken out by the
 difference of two lengths of training. On a machine that others use, processor time is
-the fairer clock; both are told.
+the fairer clock; both are told. "petmad, compiled" has `training.compile`, after a run
+that fills torch's cache, since compiling is start-up, too. Writes
+results/train_speed.json.
 
     python benchmarks/train_speed.py DATA.extxyz.xz --upstream path/to/mtt
 """
 
 import argparse
+import functools
 import json
 import os
 import resource
@@ -20,6 +23,7 @@ from pathlib import Path
 
 import ase.io
 import yaml
+from report import save
 
 from petmad.data.files import read_frames
 
@@ -37,12 +41,15 @@ MODEL = {
 SEED = 1
 
 
-def ours(data: str, valid: str, epochs: int, batch: int) -> dict:
+def ours(
+    data: str, valid: str, epochs: int, batch: int, is_compiled: bool = False
+) -> dict:
     """Options of ``petmad train``."""
     training = {
         "epochs": epochs,
         "batch_size": batch,
         "learning_rate": 1e-4,
+        "compile": is_compiled,
         "device": "cpu",
         "embedding_gain": 1.0,
         "seed": SEED,
@@ -111,7 +118,7 @@ def main() -> None:
     parser.add_argument("--upstream", required=True, help="the command mtt")
     parser.add_argument("--frames", type=int, default=64)
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--epochs", type=int, nargs=2, default=(1, 4))
+    parser.add_argument("--epochs", type=int, nargs=2, default=(1, 31))
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -124,10 +131,17 @@ def main() -> None:
         petmad = str(Path(sys.executable).parent / "petmad")
         commands = {
             "petmad": ([petmad, "train"], ours),
+            "petmad, compiled": (
+                [petmad, "train"],
+                functools.partial(ours, is_compiled=True),
+            ),
             "metatrain": ([arguments.upstream, "train"], theirs),
         }
         result = {"data": Path(arguments.data).name, "atoms": len(frames[0])}
         for name, (command, options) in commands.items():
+            if "compiled" in name:
+                warm = options(data, valid, 1, arguments.batch)
+                run(command, warm, arguments.threads)
             times = [
                 run(
                     command, options(data, valid, n, arguments.batch), arguments.threads
@@ -142,10 +156,16 @@ def main() -> None:
                 for i, clock in enumerate(("per_second", "per_cpu_second"))
             }
             result[name]["startup_s"] = times[0][0]
-    for clock in ("per_second", "per_cpu_second"):
-        result[f"ratio_{clock}"] = result["petmad"][clock] / result["metatrain"][clock]
-    result["options"] = vars(arguments)
+    for name in ("petmad", "petmad, compiled"):
+        for clock in ("per_second", "per_cpu_second"):
+            ratio = result[name][clock] / result["metatrain"][clock]
+            result[name][f"ratio_{clock}"] = ratio
+    told = [arguments.upstream, "--version"]
+    version = subprocess.run(told, capture_output=True, text=True, check=True).stdout
+    options = {"data": Path(arguments.data).name, "upstream": version.strip()}
+    result["options"] = {**vars(arguments), **options}
     print(json.dumps(result, indent=1))
+    print("written to", save("train_speed", result))
 
 
 if __name__ == "__main__":

@@ -66,6 +66,7 @@ def test_example_starts(data_dir, tmp_path, file):
     options.training.epochs = options.training.validate_every = 1
     options.training.batch_size = 1 if large else 2
     options.training.threads = 1
+    options.training.compile = False  # its minute each; tests of its own
     options.output = str(tmp_path / "run")
     assert train(options).exists()
 
@@ -102,7 +103,9 @@ def test_one_command_trains_and_judges(
     tested = named.replace("train", "test")
     small_train, small_test = small_files(data_dir, tmp_path, [named, tested], 20)
     (tmp_path / "ethanol.yaml").write_text(
-        original.read_text().replace(named, small_train)
+        original.read_text()
+        .replace(named, small_train)
+        .replace("compile: true", "compile: false")
     )
     command = ["datasets.py", "ethanol", "--train", "--epochs", "2"]
     command += [

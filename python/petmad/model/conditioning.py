@@ -21,10 +21,8 @@ class SystemConditioning(nn.Module):
         nn.init.zeros_(self.project[2].weight)
         nn.init.zeros_(self.project[2].bias)
 
-    def forward(
-        self, charges: torch.Tensor, spin_multiplicities: torch.Tensor
-    ) -> torch.Tensor:
-        """[n_structures, d_node].
+    def check(self, charges: torch.Tensor, spin_multiplicities: torch.Tensor) -> None:
+        """See whether :meth:`forward` knows these.
 
         Raises:
             ValueError: a charge or multiplicity is outside the range of the model.
@@ -42,10 +40,15 @@ class SystemConditioning(nn.Module):
                 f"`spin` (2S + 1) must be 1 to {self.max_spin_multiplicity} for this "
                 f"model, got {int(wrong[0])}"
             )
+
+    def forward(
+        self, charges: torch.Tensor, spin_multiplicities: torch.Tensor
+    ) -> torch.Tensor:
+        """[n_structures, d_node]."""
         both = torch.cat(
             [
                 self.charge_embedding(charges + self.max_charge),
-                self.spin_multiplicity_embedding(spins - 1),
+                self.spin_multiplicity_embedding(spin_multiplicities - 1),
             ],
             dim=1,
         )

@@ -5,7 +5,7 @@ of the architecture in metatrain (``pet``, checkpoint version 16), whose numbers
 reproduces.
 """
 
-from typing import List, NamedTuple, Tuple
+from typing import List, NamedTuple, Optional, Tuple
 
 import torch
 from torch import nn
@@ -31,8 +31,7 @@ class Features(NamedTuple):
         kept: [n_kept] index of each kept edge in the raw list.
         cutoffs: [n_owned] Å, each atom's own cutoff.
         rings: [n_owned], with recomputed ghosts [n_total]; see :class:`Rings`.
-        layer_sizes: [n_gnn_layers, 2] nodes and edges that each layer evaluated; no
-            rows where none was.
+        layer_sizes: nodes and edges that each layer evaluated; empty where none was.
     """
 
     nodes: List[torch.Tensor]
@@ -42,7 +41,7 @@ class Features(NamedTuple):
     kept: torch.Tensor
     cutoffs: torch.Tensor
     rings: torch.Tensor
-    layer_sizes: torch.Tensor
+    layer_sizes: List[List[int]]
 
 
 class KeptEdges(NamedTuple):
@@ -131,14 +130,32 @@ class GNNLayer(nn.Module):
         layout: TokenLayout,
     ) -> List[torch.Tensor]:
         """Updated node states [n_owned, d_node] and edge output [n_kept, d_pet]."""
-        embedded = self.edge_embedder(geometry)
-        parts = [embedded, messages]
-        if self.neighbor_embedder is not None:
-            parts = [embedded, self.neighbor_embedder(neighbor_species), messages]
-        tokens = self.compress(torch.cat(parts, dim=1))
+        tokens = self.compress[2](
+            self.compress[1](self.compressed(messages, geometry, neighbor_species))
+        )
         for layer in self.trans.layers:
             nodes, tokens = layer(nodes, tokens, layout)
         return [nodes, tokens]
+
+    def compressed(
+        self,
+        messages: torch.Tensor,
+        geometry: torch.Tensor,
+        neighbor_species: torch.Tensor,
+    ) -> torch.Tensor:
+        """Of embedded geometry, species and messages side by side, [n_kept, d_pet].
+
+        A product with each in turn: those of the embeddings are folded into one with
+        four numbers and into a table of species, and nothing is copied together.
+        """
+        inner, embedder = self.compress[0], self.edge_embedder
+        blocks = inner.weight.split(messages.shape[1], dim=1)
+        constant = nn.functional.linear(embedder.bias, blocks[0], inner.bias)
+        summed = nn.functional.linear(geometry, blocks[0] @ embedder.weight, constant)
+        if self.neighbor_embedder is not None:
+            table = nn.functional.linear(self.neighbor_embedder.weight, blocks[1])
+            summed = summed + nn.functional.embedding(neighbor_species, table)
+        return summed + nn.functional.linear(messages, blocks[-1])
 
 
 class KeepAll(nn.Module):
@@ -196,8 +213,25 @@ class PET(nn.Module):
 
         Without layers only the kept edges are found; nodes and edges stay empty.
         """
-        n_owned = graph.structures.shape[0]
         edges, rings, cutoffs = self.select(graph)
+        layout: Optional[TokenLayout] = None
+        if has_layers:
+            layout = self.layout_of(edges, rings, self.n_rings - 1)
+        return self.evaluate(graph, edges, rings, cutoffs, layout)
+
+    def evaluate(
+        self,
+        graph: EdgeGraph,
+        edges: KeptEdges,
+        rings: Rings,
+        cutoffs: torch.Tensor,
+        layout: Optional[TokenLayout],
+    ) -> Features:
+        """The layers on what :meth:`select` found; without a layout, none of them.
+
+        The layout is that of the outermost ring.
+        """
+        n_owned = graph.structures.shape[0]
         nodes: List[torch.Tensor] = []
         messages: List[torch.Tensor] = []
         conditioning = torch.zeros(0)
@@ -210,23 +244,25 @@ class PET(nn.Module):
             else:
                 conditioning = conditioning[graph.structures]
         species = graph.species[rings.nodes]
-        if has_layers:
+        if layout is not None:
             outer = self.n_rings - 1
             n_raw = graph.edge_vectors.shape[0]
             self.memory(rings.n_nodes[outer], rings.n_edges[outer], n_raw)
-        if not has_layers:
-            pass
-        elif self.feedforward:
-            self.feedforward_layers(
-                edges, rings, species, conditioning, graph.halo, nodes, messages
-            )
-        else:
-            self.residual_layers(
-                edges, rings, species, conditioning, graph.halo, nodes, messages
-            )
+            halo = graph.halo
+            if self.feedforward:
+                self.feedforward_layers(
+                    edges, rings, layout, species, conditioning, halo, nodes, messages
+                )
+            else:
+                self.residual_layers(
+                    edges, rings, layout, species, conditioning, halo, nodes, messages
+                )
         n_kept = rings.n_edges[0]
-        sizes = torch.tensor([rings.n_nodes, rings.n_edges]).t().flip(0)
-        n_layers = len(self.gnn_layers) if has_layers else 0
+        sizes: List[List[int]] = []
+        if layout is not None:
+            for i in range(len(self.gnn_layers)):
+                ring = self.n_rings - 1 - i
+                sizes.append([rings.n_nodes[ring], rings.n_edges[ring]])
         return Features(
             [first(node, n_owned) for node in nodes],
             [first(message, n_kept) for message in messages],
@@ -235,11 +271,17 @@ class PET(nn.Module):
             first(edges.kept, n_kept),
             first(cutoffs, n_owned),
             rings.rings,
-            sizes[:n_layers],
+            sizes,
         )
 
     def select(self, graph: EdgeGraph) -> Tuple[KeptEdges, Rings, torch.Tensor]:
-        """Edges within the adaptive cutoffs, the rings to evaluate, and the cutoffs."""
+        """Edges within the adaptive cutoffs, the rings to evaluate, and the cutoffs.
+
+        Raises:
+            ValueError: a charge or multiplicity is outside the range of the model.
+        """
+        if self.system_conditioning is not None:
+            self.system_conditioning.check(graph.charges, graph.spin_multiplicities)
         n_owned = graph.structures.shape[0]
         n_atoms = graph.species.shape[0]
         recomputes = graph.halo == constants.RECOMPUTE
@@ -286,6 +328,7 @@ class PET(nn.Module):
         self,
         edges: KeptEdges,
         rings: Rings,
+        layout: TokenLayout,
         species: torch.Tensor,
         conditioning: torch.Tensor,
         halo: int,
@@ -295,7 +338,6 @@ class PET(nn.Module):
         """One readout: the last layer's nodes, and messages combined in every layer."""
         nodes = self.node_embedders[0](species)
         messages = self.edge_embedder(edges.neighbor_species)
-        layout = self.layout_of(edges, rings, self.n_rings - 1)
         for i, (layer, norm, mlp) in enumerate(
             zip(self.gnn_layers, self.combination_norms, self.combination_mlps)
         ):
@@ -323,6 +365,7 @@ class PET(nn.Module):
         self,
         edges: KeptEdges,
         rings: Rings,
+        layout: TokenLayout,
         species: torch.Tensor,
         conditioning: torch.Tensor,
         halo: int,
@@ -331,7 +374,6 @@ class PET(nn.Module):
     ) -> None:
         """A readout of each layer; messages are means of old and reversed ones."""
         messages = self.edge_embedder(edges.neighbor_species)
-        layout = self.layout_of(edges, rings, self.n_rings - 1)
         n_layers = len(self.gnn_layers)
         for i, (layer, embedder) in enumerate(
             zip(self.gnn_layers, self.node_embedders)

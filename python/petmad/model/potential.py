@@ -12,7 +12,7 @@ from torch import nn
 
 from .config import PETConfig
 from .graph import EdgeGraph
-from .pet import PET
+from .pet import PET, Features
 from .readout import TargetSpec
 from .tensor_readout import make_readout
 from .uncertainty import Uncertainty
@@ -148,7 +148,7 @@ class Potential(nn.Module):
                 targets that have them: ``<target>_uncertainty`` [n_owned, 2·R·d_head],
                 vectors whose norm it is (see :class:`Uncertainty`), and
                 ``<target>_ensemble`` [n_owned, n_members · n_components]. Of the
-                evaluation itself ``rings`` and ``layer_sizes``, see
+                evaluation itself ``rings`` and ``layer_sizes`` [n_layers, 2], see
                 :class:`petmad.model.pet.Features`.
             raw: leave out scale, composition and ZBL, as the training loss wants it.
 
@@ -162,6 +162,12 @@ class Potential(nn.Module):
             ValueError: an output is unknown; the message lists the known ones.
         """
         features = self.network(graph, self.needs_layers(outputs))
+        return self.read(features, graph, outputs, raw)
+
+    def read(
+        self, features: Features, graph: EdgeGraph, outputs: List[str], raw: bool
+    ) -> Dict[str, torch.Tensor]:
+        """:meth:`forward` from features of the network."""
         n_owned = graph.structures.shape[0]
         results: Dict[str, torch.Tensor] = {}
         predictions: Dict[str, torch.Tensor] = {}
@@ -211,7 +217,8 @@ class Potential(nn.Module):
         if "rings" in outputs:
             results["rings"] = features.rings
         if "layer_sizes" in outputs:
-            results["layer_sizes"] = features.layer_sizes
+            sizes = torch.tensor(features.layer_sizes, dtype=torch.int64)
+            results["layer_sizes"] = sizes.reshape(-1, 2)
         for name in outputs:
             if name not in results:
                 raise ValueError(

@@ -35,14 +35,19 @@ class TokenLayout(NamedTuple):
     bias: torch.Tensor
 
 
-def token_layout(
-    centers: torch.Tensor, weights: torch.Tensor, n_centers: int
-) -> TokenLayout:
-    """Lay out the tokens of each center: itself first, then its edges in list order.
+class TokenSlots(NamedTuple):
+    """What of a :class:`TokenLayout` depends on counts alone; see there."""
+
+    starts: torch.Tensor
+    rows: torch.Tensor
+    slots: torch.Tensor
+
+
+def token_slots(centers: torch.Tensor, n_centers: int) -> TokenSlots:
+    """Slots of each center's tokens: itself first, then its edges in list order.
 
     Args:
         centers: [n_edges] ascending.
-        weights: [n_edges] cutoff factors, in the dtype of the network.
         n_centers: number of centers.
     """
     n_edges = centers.shape[0]
@@ -60,21 +65,41 @@ def token_layout(
     n_rows = n_centers + n_edges
     rows = torch.zeros(n_centers * n_tokens, dtype=torch.int64, device=device)
     rows[slots] = torch.arange(n_rows, device=device)
+    return TokenSlots(
+        torch.cat([starts, ends[-1:]]), rows.reshape(n_centers, n_tokens), slots
+    )
+
+
+def weigh_slots(slots: TokenSlots, weights: torch.Tensor) -> TokenLayout:
+    """The layout of these slots.
+
+    Args:
+        slots: see :func:`token_slots`.
+        weights: [n_edges] cutoff factors, in the dtype of the network.
+    """
+    n_centers, n_tokens = slots.rows.shape
     log_weights = torch.log(torch.clamp(weights, min=constants.WEIGHT_FLOOR))
     of_rows = torch.cat([log_weights.new_zeros(n_centers), log_weights])
     bias = torch.full(
         [n_centers * n_tokens],
         math.log(constants.WEIGHT_FLOOR),
         dtype=weights.dtype,
-        device=device,
-    ).index_put([slots], of_rows)
+        device=weights.device,
+    ).index_put([slots.slots], of_rows)
     return TokenLayout(
-        torch.cat([starts, ends[-1:]]),
+        slots.starts,
         log_weights,
-        rows.reshape(n_centers, n_tokens),
-        slots,
+        slots.rows,
+        slots.slots,
         bias.reshape(n_centers, 1, 1, n_tokens),
     )
+
+
+def token_layout(
+    centers: torch.Tensor, weights: torch.Tensor, n_centers: int
+) -> TokenLayout:
+    """:func:`token_slots` with their weights, see :func:`weigh_slots`."""
+    return weigh_slots(token_slots(centers, n_centers), weights)
 
 
 class PaddedTokens(nn.Module):

@@ -89,15 +89,12 @@ def predict_with(
     """
     vectors = graph.edge_vectors.detach().requires_grad_(True)
     graph = graph._replace(edge_vectors=vectors)
-    names = [ENERGY] if levels is None else levels.names
-    results = potential(graph, [*names, *outputs], raw)
-    atomic = torch.cat([results[name].to(torch.float64) for name in names], dim=1)
     if levels is None:
-        atomic = atomic[:, 0]
-    else:
-        index = levels.of_structures[graph.structures]
-        atomic = atomic.gather(1, index[:, None])[:, 0]
-    energies = _sum_by_structure(atomic, graph)
+        n_structures = graph.charges.shape[0]
+        levels = Levels([ENERGY], graph.structures.new_zeros(n_structures))
+    results = potential(graph, [*levels.names, *outputs], raw)
+    atomic = energies_by_level(results, graph, levels)
+    energies = sum_by_structure(atomic, graph)
     others = {name: results[name] for name in outputs}
     if not with_gradients:
         forces = energies.new_full((len(graph.species), 3), float("nan"))
@@ -107,6 +104,15 @@ def predict_with(
         energies.sum(), vectors, create_graph=create_graph
     )
     return fold(energies, gradients, graph), others
+
+
+def energies_by_level(
+    results: dict[str, torch.Tensor], graph: EdgeGraph, levels: Levels
+) -> torch.Tensor:
+    """Energy of each atom at its structure's level, [n_atoms] float64."""
+    each = [results[name].to(torch.float64) for name in levels.names]
+    index = levels.of_structures[graph.structures]
+    return torch.cat(each, dim=1).gather(1, index[:, None])[:, 0]
 
 
 def fold(
@@ -144,7 +150,7 @@ def scaled_targets(
     compositions = torch.stack([potential.compositions[i][:, 0] for i in indices])
     composition = compositions[batch.levels[graph.structures], graph.species]
     targets = Labels(
-        batch.energies - _sum_by_structure(composition, graph),
+        batch.energies - sum_by_structure(composition, graph),
         batch.forces,
         batch.strain_gradients,
     )
@@ -168,14 +174,15 @@ def _zbl(potential: Potential, graph: EdgeGraph) -> Labels:
     vectors = graph.edge_vectors.detach().requires_grad_(True)
     graph = graph._replace(edge_vectors=vectors)
     with torch.enable_grad():  # validation turns it off
-        energies = _sum_by_structure(potential.zbl(graph), graph)
+        energies = sum_by_structure(potential.zbl(graph), graph)
         (gradients,) = torch.autograd.grad(energies.sum(), vectors)
     return fold(
         energies.detach(), gradients, graph._replace(edge_vectors=vectors.detach())
     )
 
 
-def _sum_by_structure(atomic: torch.Tensor, graph: EdgeGraph) -> torch.Tensor:
+def sum_by_structure(atomic: torch.Tensor, graph: EdgeGraph) -> torch.Tensor:
+    """Values of the atoms [n_atoms] summed by structure, [n_structures]."""
     total = atomic.new_zeros(graph.charges.shape[0])
     return total.index_add(0, graph.structures, atomic)
 

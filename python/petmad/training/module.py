@@ -12,6 +12,7 @@ from petmad.data import Batch
 from petmad.data.augmentation import random_rotation
 from petmad.model import Potential
 
+from .compiled import CompiledPrediction
 from .direct import direct_labels, direct_targets, direct_terms, true_direct
 from .loss import (
     Labels,
@@ -67,6 +68,7 @@ class TrainingModule(lightning.LightningModule):
         self.averaged = None
         if options.ema_decay > 0:
             self.averaged = copy.deepcopy(potential).requires_grad_(False)
+        self.compiled = CompiledPrediction(potential) if options.compile else None
         self.stages = stages_of(options, n_steps)
         self.direct = [spec.name for spec in direct_targets(options)]
         self.direct_errors = Errors()
@@ -171,15 +173,19 @@ class TrainingModule(lightning.LightningModule):
         loss = self.stage.loss
         terms, predicted = {}, None
         if self.has_energy:
-            predicted, atomic = predict_with(
-                potential,
-                batch.graph,
-                names,
-                raw=True,
-                create_graph=create_graph,
-                levels=Levels(self.level_names, batch.levels),
-                with_gradients=loss.needs_gradients or not create_graph,
-            )
+            levels = Levels(self.level_names, batch.levels)
+            if create_graph and loss.needs_gradients and self.compiled is not None:
+                predicted, atomic = self.compiled(batch.graph, names, levels)
+            else:
+                predicted, atomic = predict_with(
+                    potential,
+                    batch.graph,
+                    names,
+                    raw=True,
+                    create_graph=create_graph,
+                    levels=levels,
+                    with_gradients=loss.needs_gradients or not create_graph,
+                )
             labels = scaled_targets(self.potential, batch, self.level_names)
             terms = loss_terms(
                 *self.in_units_of_the_loss(predicted, labels, batch),
