@@ -187,11 +187,18 @@ def _add_uncertainty(parsers: argparse._SubParsersAction) -> None:
 def _add_export(parsers: argparse._SubParsersAction) -> None:
     command = parsers.add_parser("export", help="write a model file from a checkpoint")
     command.add_argument("checkpoint", help="best.ckpt or last.ckpt of a training")
-    command.add_argument("-o", "--output", default="model.pt", help="file to write")
+    command.add_argument(
+        "-o", "--output", help="file to write; default: model.pt, or model.pt2"
+    )
     command.add_argument(
         "--dtype", default="float32", help="of the network: float32 or float64"
     )
     command.add_argument("--name", help="shown in logs; default: the file's name")
+    command.add_argument(
+        "--aoti",
+        action="store_true",
+        help="write machine code by AOTInductor (*.pt2), for Python alone",
+    )
     command.set_defaults(run=commands.export)
 
 

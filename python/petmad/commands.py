@@ -139,11 +139,19 @@ def export(arguments: argparse.Namespace) -> None:
     from petmad.training.checkpoint import load_potential
 
     potential, provenance = load_potential(arguments.checkpoint)
+    if arguments.aoti:
+        from petmad.aoti import export_ahead
+
+        output = arguments.output or "model.pt2"
+        export_ahead(potential, output, arguments.dtype)
+        print(f"wrote {output}: {arguments.dtype}, for processors like this one")
+        return
+    output = arguments.output or "model.pt"
     metadata = export_model(
-        potential, arguments.output, arguments.dtype, arguments.name, provenance
+        potential, output, arguments.dtype, arguments.name, provenance
     )
     print(
-        f"wrote {arguments.output}: {metadata['name']}, {metadata['dtype']}, "
+        f"wrote {output}: {metadata['name']}, {metadata['dtype']}, "
         f"{metadata['n_parameters']} parameters, "
         f"weights {metadata['weights_hash'][:12]}"
     )

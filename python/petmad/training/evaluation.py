@@ -12,7 +12,7 @@ from petmad.data.structures import LabelKeys, check_species
 from petmad.model import Potential
 
 from . import checkpoint
-from .loss import ENERGY, Labels, Levels, predict_with
+from .loss import ENERGY, Labels, Levels, fold, predict_with
 from .metrics import UNITS, Errors
 
 
@@ -45,12 +45,14 @@ class Predictor(NamedTuple):
 def load_predictor(path: str | Path, target: str = ENERGY) -> Predictor:
     """The model of a checkpoint in plain torch, or an exported file in the C++ engine.
 
+    Or a file of ``petmad export --aoti``.
+
     Args:
-        path: of either.
+        path: of any of them.
         target: the energy to predict.
 
     Raises:
-        ValueError: the file is neither, or has other energies, but not this one.
+        ValueError: the file is none of them, or has other energies, but not this one.
     """
     if Path(path).suffix == ".ckpt":
         potential, _ = checkpoint.load_potential(path)
@@ -63,6 +65,8 @@ def load_predictor(path: str | Path, target: str = ENERGY) -> Predictor:
         raise ValueError(
             f"an exported file runs its main energy, not {target!r}; give a checkpoint"
         )
+    if Path(path).suffix == ".pt2":
+        return _ahead_predictor(path)
     return _engine_predictor(path)
 
 
@@ -82,6 +86,20 @@ def potential_predictor(potential: Potential, name: str = ENERGY) -> Predictor:
         return Prediction(labels, float(others[output].detach().sum(0).norm()))
 
     return Predictor(numbers, predict, name in potential.target_names)
+
+
+def _ahead_predictor(path: str | Path) -> Predictor:
+    from petmad.aoti import AheadModel
+
+    model = AheadModel(path)
+
+    def predict(structure: Structure) -> Prediction:
+        sample = make_sample(structure, model.atomic_numbers, model.cutoff)
+        graph = collate([sample]).graph
+        energies, gradient = model(graph)
+        return Prediction(fold(energies.sum()[None], gradient, graph))
+
+    return Predictor(model.atomic_numbers, predict)
 
 
 def _engine_predictor(path: str | Path) -> Predictor:
