@@ -5,6 +5,7 @@ gradient is found; one training goes all the way.
 """
 
 import csv
+import logging
 from pathlib import Path
 
 import pytest
@@ -112,13 +113,17 @@ def losses(folder, **training):
     return [float(r["train/loss"]) for r in rows if r["train/loss"]]
 
 
-def test_training_goes_as_without(tmp_path):
+def test_training_goes_as_without(tmp_path, caplog):
     """All the way to compiled code, two epochs of six steps."""
     for name in ("plain", "compiled"):
         (tmp_path / name).mkdir()
     plain = losses(tmp_path / "plain", dtype="float64", log_steps=1)
-    found = losses(tmp_path / "compiled", dtype="float64", log_steps=1, compile=True)
+    with caplog.at_level(logging.INFO, "petmad"):
+        found = losses(
+            tmp_path / "compiled", dtype="float64", log_steps=1, compile=True
+        )
     assert len(plain) == 12
+    assert "epochs of 6; the first is compiled" in caplog.text
     assert found == pytest.approx(plain, rel=1e-8)
 
 

@@ -303,13 +303,15 @@ def summary(
     chosen = few(splits.train)
     n_atoms = sum(len(sample.species) for sample in chosen)
     n_edges = sum(len(sample.centers) for sample in chosen)
+    is_compiled = options.training.compile
+    first_step = "; the first is compiled, a minute or two" if is_compiled else ""
     return "\n".join(
         [
             f"structures: {len(splits.train)} training, {len(splits.valid)} validation",
             f"edges per atom: {n_edges / n_atoms:.1f} within {options.model.cutoff} Å",
             *(_describe_target(potential, i) for i in range(len(potential.targets))),
             f"parameters: {n_trained} trained of {n_parameters}",
-            f"steps: {options.training.epochs} epochs of {n_steps}",
+            f"steps: {options.training.epochs} epochs of {n_steps}{first_step}",
             f"writing to: {options.output}",
         ]
     )
