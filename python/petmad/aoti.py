@@ -184,8 +184,11 @@ def export_ahead(
         torch._inductor.aoti_compile_and_package(
             program, package_path=str(partial), inductor_configs=described
         )
-    AheadModel(partial)
-    os.replace(partial, path)
+    try:
+        AheadModel(partial)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
     return metadata
 
 
@@ -220,9 +223,18 @@ class AheadModel:
         """Energies of atoms [n_atoms] eV, gradient by edges [n_edges, 3] eV/Å.
 
         The graph must be of one structure.
+
+        Raises:
+            ValueError: fewer than 2 atoms or kept edges, for which there is no code.
         """
         vectors = graph.edge_vectors.detach().requires_grad_(True)
         edges, rings, _ = self.network.select(graph._replace(edge_vectors=vectors))
+        n_atoms, n_kept = len(graph.species), len(edges.kept)
+        if min(n_atoms, n_kept) < 2:
+            raise ValueError(
+                "a file of `petmad export --aoti` has code for 2 or more atoms and "
+                f"kept edges, got {n_atoms} and {n_kept}; export without `--aoti`"
+            )
         energies, *by_kept = self.layers(*layer_inputs(edges, rings, graph))
         (gradient,) = torch.autograd.grad(
             (edges.geometry, edges.weights), vectors, by_kept

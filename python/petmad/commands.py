@@ -142,6 +142,8 @@ def export(arguments: argparse.Namespace) -> None:
     if arguments.aoti:
         from petmad.aoti import export_ahead
 
+        if arguments.name is not None:
+            raise ValueError("`--name` is not kept with `--aoti`; leave it out")
         output = arguments.output or "model.pt2"
         export_ahead(potential, output, arguments.dtype)
         print(f"wrote {output}: {arguments.dtype}, for processors like this one")

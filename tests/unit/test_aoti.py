@@ -2,6 +2,7 @@
 
 import json
 
+import ase
 import pytest
 import torch
 from toy_data import MODEL, alloys, write
@@ -71,6 +72,29 @@ def test_a_file_that_gives_other_numbers_is_refused(files, monkeypatch):
     monkeypatch.setattr("petmad.aoti.json.loads", changed)
     with pytest.raises(ValueError, match="energy of a stored system of 6 atoms is off"):
         AheadModel(files[1])
+
+
+def test_sizes_without_code_are_refused(files):
+    """One atom, two that do not see each other; two that do are evaluated."""
+    plain, ahead = (load_predictor(file) for file in files)
+    for distance, is_refused in ((None, True), (9.0, True), (2.4, False)):
+        atoms = ase.Atoms("Cu") if distance is None else ase.Atoms("CuAu")
+        atoms.positions[-1, 0] = distance or 0.0
+        structure = to_structure(atoms, "toy", LabelKeys(energy=None))
+        if is_refused:
+            with pytest.raises(ValueError, match="2 or more atoms and kept edges, got"):
+                ahead.predict(structure)
+            continue
+        found, expected = (one.predict(structure).labels for one in (ahead, plain))
+        torch.testing.assert_close(found.energies, expected.energies)
+        torch.testing.assert_close(found.forces, expected.forces)
+        assert float(expected.forces.abs().max()) > 0
+
+
+def test_a_name_is_not_dropped_in_silence(files, tmp_path, capsys):
+    command = ["export", str(files[0]), "--aoti", "--name", "copper"]
+    assert main([*command, "-o", str(tmp_path / "model.pt2")]) == 1
+    assert "`--name` is not kept" in capsys.readouterr().err
 
 
 def test_bad_arguments(tmp_path):
