@@ -35,7 +35,7 @@ run_tests() {
 }
 
 test() {
-    run_tests tests/cuda --timeout 600
+    run_tests tests/cuda tests/parity/test_domains.py tests/parity/test_modes.py --timeout 600
 }
 
 bench() {

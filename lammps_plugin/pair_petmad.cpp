@@ -119,7 +119,9 @@ void PairPetmad::load_model(const PairOptions& options) {
     engine_options.n_threads = n_threads_;
     engine_options.check_golden = options.check_golden;
     engine_options.memory = options.memory;
-    engine_options.n_processes = place_in_node(world).second;
+    const int n_local_ranks = place_in_node(world).second;
+    const int n_gpus = device_ == "cpu" ? 0 : petmad::n_cuda_devices();
+    engine_options.n_processes = n_gpus > 0 ? (n_local_ranks + n_gpus - 1) / n_gpus : n_local_ranks;
     engine_options.on_memory = [this](const petmad::MemoryPlan& plan) { report_memory(plan); };
     engine_ = std::make_unique<petmad::Engine>(find_model(options.model), engine_options);
     cutoff_ = engine_->info().cutoff;

@@ -10,7 +10,7 @@ import pathlib
 
 import pytest
 import torch
-from resources import REPOSITORY, skip_or_fail
+from resources import REPOSITORY, need_gpu, skip_or_fail
 
 
 pytest_plugins = ["lammps_fixtures"]
@@ -37,8 +37,8 @@ def pytest_collection_modifyitems(config, items):
 @pytest.fixture(autouse=True)
 def _needs_gpu(request) -> None:
     """Tests marked ``cuda`` skip where there is no GPU."""
-    if request.node.get_closest_marker("cuda") and not torch.cuda.is_available():
-        skip_or_fail("GPU", "torch sees no CUDA device")
+    if request.node.get_closest_marker("cuda"):
+        need_gpu()
 
 
 @pytest.fixture(scope="session")

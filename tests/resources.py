@@ -4,6 +4,7 @@ import os
 import pathlib
 
 import pytest
+import torch
 
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
@@ -14,3 +15,9 @@ def skip_or_fail(what: str, reason: str) -> None:
     if os.environ.get(f"PETMAD_REQUIRE_{what}") == "1":
         pytest.fail(f"PETMAD_REQUIRE_{what}=1, but {reason}")
     pytest.skip(reason)
+
+
+def need_gpu() -> None:
+    """Skips, or fails, where there is none."""
+    if not torch.cuda.is_available():
+        skip_or_fail("GPU", "torch sees no CUDA device")

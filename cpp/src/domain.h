@@ -1,23 +1,26 @@
-// The edge list of a domain: built with cutoff + skin when atoms changed, cut to the cutoff at
-// every step. Images of owned atoms are folded onto their owners, so one rank needs no messages.
+// A domain: its atoms are numbered and its edges listed, to cutoff + skin, when atoms changed.
+// Images of owned atoms are folded onto their owners, so one rank needs no messages.
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <vector>
 
-#include "geometry.h"
+#include "domain_edges.h"
 #include "halo_exchange.h"
 #include "petmad/types.h"
 #include "recomputed_ghosts.h"
-#include "step_edges.h"
 
 namespace petmad {
 
 class Domain {
 public:
-    /// Builds the list; collective if ghosts are exchanged over several ranks. Throws Error: see
-    /// Engine.
-    Domain(const DomainView& view, const ModelInfo& model, Transport* transport);
+    /// Builds the list, by the kernels of GPUs if a device is given; collective if ghosts are
+    /// exchanged over several ranks. Throws Error: see Engine.
+    Domain(
+        const DomainView& view, const ModelInfo& model, Transport* transport,
+        std::optional<torch::Device> device
+    );
 
     /// Edges within the cutoff at the positions of `view`. Throws Error: an atom moved so far that
     /// an edge may be missing.
@@ -35,15 +38,10 @@ private:
     void number_owned(const DomainView& view, int64_t n_species);
     void number_ghosts(const DomainView& view, Transport* transport);
     void number_copies(const DomainView& view);
-    void search(const DomainView& view, const ModelInfo& model);
+    void
+    search(const DomainView& view, const ModelInfo& model, std::optional<torch::Device> device);
+    void meet_other_ranks(Transport* transport);
     void check_moves(const DomainView& view) const;
-    void match_edges(const DomainView& view, Transport* transport);
-    void match_local(const std::vector<Vec3>& vectors);
-    void fail_unmatched(int64_t edge, double distance) const;
-
-    bool is_remote(int64_t node) const {
-        return node >= static_cast<int64_t>(edges_.owned_atoms.size());
-    }
 
     double cutoff_ = 0.0;
     double reach_ = 0.0; ///< cutoff + skin
@@ -51,17 +49,12 @@ private:
     int64_t n_owned_ = 0;
     int64_t n_total_ = 0;
     std::vector<int64_t> node_of_atom_; ///< [n_owned] of owned atoms, -1: takes no part
-    std::vector<int64_t> atom_of_site_; ///< atoms that take part: owned ones, then ghosts
-    std::vector<int64_t> node_of_site_;
+    Sites sites_;
     std::vector<RemoteAtom> remote_atoms_;
-    std::vector<int64_t> raw_centers_;   ///< sites, which are nodes too
-    std::vector<int64_t> raw_neighbors_; ///< sites
-    std::vector<int64_t> raw_reverse_;   ///< raw edges, -1: on another rank, or none
-    std::vector<int64_t> step_of_raw_edge_;
     std::vector<double> built_positions_; ///< [n_owned nodes, 3] when the list was built
+    std::unique_ptr<DomainEdges> edges_;
     std::unique_ptr<HaloExchange> halo_;
     std::unique_ptr<RecomputedGhosts> recompute_;
-    StepEdges edges_;
 };
 
 } // namespace petmad

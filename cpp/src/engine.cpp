@@ -8,10 +8,13 @@
 #include <utility>
 
 #include <ATen/Parallel.h>
+#include <c10/core/DeviceGuard.h>
 
 #include "cpu/kernels.h"
 #include "cpu/products.h"
+#include "cuda/kernels.h"
 #include "domain.h"
+#include "fold.h"
 #include "memory.h"
 #include "memory_plan.h"
 #include "model.h"
@@ -25,6 +28,9 @@ namespace {
 // Relative to the largest force of a golden structure. Sums in another order differ by 1e-13 in
 // float64 and 1e-5 in float32, a wrong weight or species by more than 1e-2.
 double golden_tolerance(const std::string& dtype) { return dtype == "float64" ? 1e-9 : 1e-3; }
+
+/// For tests: the CPU does what a GPU would, by the same lists, folds and transfers.
+bool is_emulated(const EngineOptions& options) { return options.device == "emulated"; }
 
 double largest(const std::vector<double>& values) {
     double result = 0.0;
@@ -42,32 +48,6 @@ double deviation(const double* found, const std::vector<double>& wanted) {
         result = std::isnan(difference) ? INFINITY : std::max(result, difference);
     }
     return result;
-}
-
-/// F_i += g, F_j -= g; virial -Σ r ⊗ g, symmetrised; per atom half of each edge to either end.
-void fold(const StepEdges& edges, const std::vector<double>& gradients, Results& results) {
-    std::array<double, 9> virial{};
-    const bool want_atomic = !results.atomic_virials.empty();
-    for (int64_t e = 0; e < edges.size(); ++e) {
-        const double* r = edges.vectors.data() + 3 * e;
-        const double* g = gradients.data() + 3 * e;
-        const int64_t i = edges.center_atoms[e];
-        const int64_t j = edges.neighbor_atoms[e];
-        for (int a = 0; a < 3; ++a) {
-            results.forces[3 * i + a] += g[a];
-            results.forces[3 * j + a] -= g[a];
-            for (int b = 0; b < 3; ++b) {
-                const double share = -0.5 * r[a] * g[b];
-                virial[3 * a + b] += share;
-                virial[3 * b + a] += share;
-                if (want_atomic) {
-                    results.atomic_virials[9 * i + 3 * a + b] += share;
-                    results.atomic_virials[9 * j + 3 * a + b] += share;
-                }
-            }
-        }
-    }
-    results.virial = virial;
 }
 
 /// Exact products while a file is tested: the file is judged, not the precision asked for.
@@ -130,17 +110,49 @@ struct Engine::Impl {
     MemoryPlan memory_plan;
 
     Impl(const std::string& path, const EngineOptions& chosen)
-        : options(chosen), model(path, chosen.device, chosen.precision),
+        : options(chosen),
+          model(path, is_emulated(chosen) ? "cpu" : chosen.device, chosen.precision),
           memory(parse_memory(chosen.memory, chosen.n_processes)) {
-        if (chosen.device != "cpu" && chosen.memory == "auto") {
-            memory.available = 0; // of the host, not of the device
+        if (model.device().is_cuda() && chosen.memory == "auto") {
+            memory.available = cuda::free_memory(model.device().index()) / 10 * 9
+                               / std::max(chosen.n_processes, 1);
         }
     }
 
-    void take_plan(const MemoryPlan& plan) {
+    void take_plan(const MemoryPlan& plan, bool ran_out) {
         memory_plan = plan;
+        memory_plan.ran_out = ran_out;
         if (options.on_memory) {
-            options.on_memory(plan);
+            options.on_memory(memory_plan);
+        }
+    }
+
+    /// Runs the network. Where memory runs out, it runs again one tier lower, and so does every
+    /// later evaluation; not while other ranks wait for messages.
+    Prediction predict(
+        const StepEdges& edges, std::pair<int, int> conditions, int64_t halo, bool want_gradients,
+        const std::vector<std::string>& outputs
+    ) {
+        for (bool ran_out = false;; ran_out = true) {
+            memory_plan = {};
+            const MemoryRequestGuard guard(memory, [this, ran_out](const MemoryPlan& plan) {
+                take_plan(plan, ran_out);
+            });
+            try {
+                return model.evaluate(
+                    edges, conditions.first, conditions.second, halo, want_gradients, outputs
+                );
+            } catch (const OutOfMemory& error) {
+                const auto lower = lower_request(memory_plan);
+                PETMAD_CHECK(
+                    lower && halo <= 0, "out of memory (", describe(memory_plan),
+                    "): ", error.what(),
+                    lower ? "; ask for a lower tier (LAMMPS: `memory layers`), since ranks that "
+                            "wait for messages cannot try again"
+                          : "; use more ranks or GPUs, a smaller model or fewer atoms"
+                );
+                memory = *lower;
+            }
         }
     }
 
@@ -166,13 +178,8 @@ struct Engine::Impl {
         Prediction prediction;
         {
             const Stopwatch stopwatch(seconds);
-            const MemoryRequestGuard guard(memory, [this](const MemoryPlan& plan) {
-                take_plan(plan);
-            });
-            prediction = model.evaluate(
-                edges, conditions.first, conditions.second, handle(within), want_gradients,
-                requests.outputs
-            );
+            prediction =
+                predict(edges, conditions, handle(within), want_gradients, requests.outputs);
         }
         statistics.reach_used = within ? within->reach_used(prediction.rings) : 0.0;
         const double exchange = halo ? halo->seconds() - exchange_before : 0.0;
@@ -199,10 +206,7 @@ struct Engine::Impl {
         results.outputs = place(std::move(prediction.outputs), edges.owned_atoms, n_owned);
         statistics.n_owned = n_owned;
         statistics.n_ghost = n_total - n_owned;
-        const auto n_nodes = static_cast<int64_t>(edges.owned_atoms.size());
-        statistics.n_raw_edges =
-            std::lower_bound(edges.centers.begin(), edges.centers.end(), n_nodes)
-            - edges.centers.begin();
+        statistics.n_raw_edges = edges.n_within;
         count_edges(prediction);
         count_traffic(halo);
     }
@@ -253,10 +257,24 @@ struct Engine::Impl {
         statistics.bytes_values = traffic.values;
     }
 
+    /// Where lists are built and gradients folded by the kernels of GPUs; nowhere else than on the
+    /// host without.
+    std::optional<torch::Device> list_device() const {
+        const bool has_kernels = model.device().is_cuda() && cuda::has_gpu_kernels();
+        return has_kernels || is_emulated(options) ? std::optional(model.device()) : std::nullopt;
+    }
+
+    StepEdges edges_of(const System& system) const {
+        const double cutoff = model.info().cutoff;
+        const auto device = list_device();
+        return device ? system_edges_on(*device, system, cutoff, n_species())
+                      : system_edges(system, cutoff, n_species());
+    }
+
     void refresh_domain(const DomainView& view, Transport* transport) {
         if (view.atoms_changed || !domain) {
             domain.reset(); // its exchange must leave before the next one enters
-            domain = std::make_unique<Domain>(view, model.info(), transport);
+            domain = std::make_unique<Domain>(view, model.info(), transport, list_device());
             ++statistics.n_list_builds;
         }
     }
@@ -284,10 +302,11 @@ const Statistics& Engine::statistics() const { return impl_->statistics; }
 
 const Results& Engine::evaluate(const System& system, const Requests& requests) {
     impl_->set_threads();
+    const c10::DeviceGuard here(impl_->model.device());
     StepEdges edges;
     {
         const Stopwatch stopwatch(impl_->statistics.seconds_list);
-        edges = system_edges(system, info().cutoff, impl_->n_species());
+        edges = impl_->edges_of(system);
         ++impl_->statistics.n_list_builds;
     }
     impl_->run(
@@ -301,6 +320,7 @@ const Results& Engine::evaluate(const System& system, const Requests& requests) 
 const Results&
 Engine::evaluate(const DomainView& view, Transport* transport, const Requests& requests) {
     impl_->set_threads();
+    const c10::DeviceGuard here(impl_->model.device());
     const StepEdges* edges = nullptr;
     {
         const Stopwatch stopwatch(impl_->statistics.seconds_list);

@@ -312,11 +312,13 @@ void HaloExchange::match(
     }
 }
 
-void HaloExchange::begin_step(const std::vector<int64_t>& step_of_raw_edge, Transport& transport) {
+void HaloExchange::begin_step(const std::vector<int64_t>* step_of_raw_edge, Transport& transport) {
     transport_ = &transport;
-    crossing_steps_.clear();
-    for (const int64_t raw_edge : crossing_edges_) {
-        crossing_steps_.push_back(step_of_raw_edge[raw_edge]);
+    crossing_steps_ = crossing_edges_;
+    if (step_of_raw_edge != nullptr) {
+        for (int64_t& edge : crossing_steps_) {
+            edge = (*step_of_raw_edge)[edge];
+        }
     }
 }
 

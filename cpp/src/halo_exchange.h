@@ -76,9 +76,9 @@ public:
     /// Kept edges with a partner elsewhere, rank by rank; set by select_live.
     const std::vector<int64_t>& live_edges() const { return live_edges_; }
 
-    /// Which raw edge is which edge of this step (-1: beyond the cutoff), and what carries its
-    /// messages.
-    void begin_step(const std::vector<int64_t>& step_of_raw_edge, Transport& transport);
+    /// Which raw edge is which edge of this step (-1: beyond the cutoff; null: the same), and what
+    /// carries its messages.
+    void begin_step(const std::vector<int64_t>* step_of_raw_edge, Transport& transport);
 
     /// Collective: sets `is_live` of each crossing step edge to 1 if both its ends keep it, else 0.
     void agree(const bool* keep, char* is_live);

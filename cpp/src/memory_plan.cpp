@@ -161,6 +161,14 @@ MemoryPlan make_plan(const std::vector<int64_t>& bytes, const MemoryRequest& req
     return plan;
 }
 
+std::optional<MemoryRequest> lower_request(const MemoryPlan& failed) {
+    const int next = static_cast<int>(failed.tier) + 1;
+    if (next >= static_cast<int>(failed.bytes.size())) {
+        return std::nullopt;
+    }
+    return MemoryRequest{false, static_cast<MemoryTier>(next), failed.available};
+}
+
 void set_memory_request(const MemoryRequest& request) {
     of_thread() = {request, {}, request.is_auto ? MemoryTier::keep : request.tier};
 }
@@ -197,6 +205,9 @@ std::string describe(const MemoryPlan& plan) {
     text += ", tier " + to_string(plan.tier);
     if (plan.tier != MemoryTier::keep) {
         text += " (" + gibibytes(plan.bytes[0]) + " to keep all)";
+    }
+    if (plan.ran_out) {
+        text += ", since the tier before ran out of memory";
     }
     if (!plan.fits) {
         text += "; likely too little: use more ranks or GPUs, a smaller model or fewer atoms";

@@ -2,6 +2,8 @@
 // thread. Free of torch.
 #pragma once
 
+#include <optional>
+
 #include "petmad/memory_plan.h"
 
 namespace petmad {
@@ -50,6 +52,10 @@ public:
     MemoryRequestGuard(const MemoryRequestGuard&) = delete;
     MemoryRequestGuard& operator=(const MemoryRequestGuard&) = delete;
 };
+
+/// The request for another attempt where `failed` ran out of memory: one tier lower. Nothing where
+/// there is none, or nothing had been planned.
+std::optional<MemoryRequest> lower_request(const MemoryPlan& failed);
 
 /// Called by an evaluation once it knows its edges: sets the tier of what follows. `sizes` and
 /// `counts` are the fields of the structs above.

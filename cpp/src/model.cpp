@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <fstream>
+#include <new>
 
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/jit/runtime/graph_executor.h>
@@ -20,7 +21,9 @@ constexpr int64_t known_format = 3;
 /// The sentence that matters in an exception of torch, without backtraces.
 std::string reason(const std::exception& exception) {
     std::string text = exception.what();
-    text = text.substr(0, text.find("\nException raised from"));
+    for (const char* backtrace : {"\nException raised from", "\nframe #"}) {
+        text = text.substr(0, text.find(backtrace));
+    }
     while (!text.empty() && (text.back() == '\n' || text.back() == ' ')) {
         text.pop_back();
     }
@@ -37,6 +40,14 @@ std::string message_of_script(const std::exception& exception) {
         }
     }
     return text;
+}
+
+/// A script's interpreter leaves of an exception nothing but its text.
+bool is_out_of_memory(const std::exception& exception) {
+    const std::string text = exception.what();
+    const auto says = [&](const char* words) { return text.find(words) != std::string::npos; };
+    return dynamic_cast<const std::bad_alloc*>(&exception) != nullptr || says("out of memory")
+           || says("can't allocate memory") || says("bad_alloc");
 }
 
 std::string first_line(const std::exception& exception) {
@@ -158,11 +169,6 @@ void widen(torch::jit::Module& module) {
     }
 }
 
-template <typename T> torch::Tensor view(const std::vector<T>& values, std::vector<int64_t> shape) {
-    const auto dtype = std::is_same_v<T, double> ? torch::kFloat64 : torch::kInt64;
-    return torch::from_blob(const_cast<T*>(values.data()), shape, dtype);
-}
-
 /// Runs backward passes in the calling thread, on GPUs too: their messages must leave from it.
 class CallerThreadAutograd {
 public:
@@ -237,18 +243,16 @@ struct Model::Impl {
         const StepEdges& edges, const torch::Tensor& vectors, int charge, int spin_multiplicity,
         int64_t halo, const std::vector<std::string>& outputs
     ) {
-        const auto n_owned = static_cast<int64_t>(edges.owned_atoms.size());
-        const auto n_nodes = static_cast<int64_t>(edges.species.size());
-        const int64_t n_edges = edges.size();
+        const auto integers = torch::TensorOptions().dtype(torch::kInt64).device(device);
         std::vector<torch::IValue> inputs{
             vectors,
-            here(view(edges.centers, {n_edges})),
-            here(view(edges.neighbors, {n_edges})),
-            here(view(edges.reverse, {n_edges})),
-            here(view(edges.species, {n_nodes})),
-            here(torch::zeros({n_owned}, torch::kInt64)),
-            here(torch::full({1}, charge, torch::kInt64)),
-            here(torch::full({1}, spin_multiplicity, torch::kInt64)),
+            here(edges.centers),
+            here(edges.neighbors),
+            here(edges.reverse),
+            here(edges.species),
+            torch::zeros({edges.n_owned()}, integers),
+            torch::full({1}, charge, integers),
+            torch::full({1}, spin_multiplicity, integers),
             halo,
             all_outputs(halo, outputs),
         };
@@ -262,6 +266,8 @@ Model::Model(const std::string& path, const std::string& device, Precision preci
 Model::~Model() = default;
 
 const ModelInfo& Model::info() const { return impl_->info; }
+
+torch::Device Model::device() const { return impl_->device; }
 
 Precision Model::precision() const { return impl_->precision; }
 
@@ -278,9 +284,8 @@ Prediction Model::evaluate(
     const ProductPrecisionGuard products(impl_->precision);
     const torch::AutoGradMode grad_mode(want_gradients);
     try {
-        const torch::Tensor vectors = impl_->here(view(edges.vectors, {edges.size(), 3}))
-                                          .detach()
-                                          .set_requires_grad(want_gradients);
+        const torch::Tensor vectors =
+            impl_->here(edges.vectors).detach().set_requires_grad(want_gradients);
         const auto outputs = impl_->forward(edges, vectors, charge, spin_multiplicity, halo, names);
         torch::Tensor energies = torch::zeros({0}, torch::kFloat64);
         if (impl_->info.has_energy) {
@@ -299,10 +304,15 @@ Prediction Model::evaluate(
             prediction.outputs[name] = impl_->read(outputs.at(name).toTensor(), name);
         }
         if (want_gradients) {
-            prediction.gradients = doubles(torch::autograd::grad({energies.sum()}, {vectors})[0]);
+            const torch::Tensor gradients =
+                torch::autograd::grad({energies.sum()}, {vectors})[0].contiguous();
+            prediction.gradients = gradients.to(edges.vectors.device());
         }
         return prediction;
     } catch (const std::exception& exception) {
+        if (is_out_of_memory(exception)) {
+            throw OutOfMemory(message_of_script(exception));
+        }
         throw Error(message_of_script(exception));
     }
 }

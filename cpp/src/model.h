@@ -15,7 +15,8 @@ namespace petmad {
 /// What the network says of one set of edges.
 struct Prediction {
     std::vector<double> energies;     ///< [n_owned nodes] eV; empty of a model without energy
-    std::vector<double> gradients;    ///< [n_edges, 3] ∂E/∂r_ij, eV/Å; empty unless asked for
+    torch::Tensor gradients;          ///< [n_edges, 3] ∂E/∂r_ij, eV/Å, float64, where the edges
+                                      ///< are; undefined unless asked for
     std::vector<double> kept_edges;   ///< [n_owned nodes] after the adaptive cutoff
     std::vector<int64_t> layer_edges; ///< rows of edges that each GNN layer evaluated; empty where
                                       ///< an old file does not say, and without an energy
@@ -52,6 +53,7 @@ public:
     ~Model();
 
     const ModelInfo& info() const;
+    torch::Device device() const;
     /// What its products run in: never Precision::file.
     Precision precision() const;
     /// For a while, in one that it has been loaded for or fp32.
@@ -60,7 +62,7 @@ public:
 
     /// `halo` is the handle of the exchange with other ranks (then collective), 0 for none, or
     /// recompute_handle. `outputs` are named further predictions. Throws Error: a file too old to
-    /// recompute, an output that the model lacks.
+    /// recompute, an output that the model lacks; OutOfMemory.
     Prediction evaluate(
         const StepEdges& edges, int charge, int spin_multiplicity, int64_t halo,
         bool want_gradients, const std::vector<std::string>& outputs

@@ -18,23 +18,13 @@ constexpr double depth_margin = 1e-6;
 
 NeighborList
 edges_within_hops(const NeighborList& list, int64_t n_owned, int64_t n_atoms, int64_t n_hops) {
-    const auto* centers = list.centers.const_data_ptr<int64_t>();
-    const auto* neighbors = list.neighbors.const_data_ptr<int64_t>();
-    const int64_t n_edges = list.centers.numel();
-    std::vector<int64_t> hops(n_atoms, n_hops + 1);
-    std::fill_n(hops.begin(), n_owned, 0);
+    torch::Tensor is_reached = torch::zeros({n_atoms}, list.centers.options().dtype(torch::kBool));
+    is_reached.narrow(0, 0, n_owned).fill_(true);
     for (int64_t hop = 0; hop < n_hops; ++hop) {
-        for (int64_t e = 0; e < n_edges; ++e) {
-            if (hops[centers[e]] == hop) {
-                hops[neighbors[e]] = std::min(hops[neighbors[e]], hop + 1);
-            }
-        }
+        const torch::Tensor leads_on = is_reached.index_select(0, list.centers);
+        is_reached.index_fill_(0, list.neighbors.masked_select(leads_on), true);
     }
-    torch::Tensor is_near = torch::empty({n_edges}, torch::kBool);
-    auto* flags = is_near.mutable_data_ptr<bool>();
-    for (int64_t e = 0; e < n_edges; ++e) {
-        flags[e] = hops[centers[e]] <= n_hops;
-    }
+    const torch::Tensor is_near = is_reached.index_select(0, list.centers);
     const torch::Tensor near_edges = is_near.nonzero().squeeze(1);
     return {
         list.centers.index_select(0, near_edges), list.neighbors.index_select(0, near_edges),

@@ -17,13 +17,40 @@ constexpr double least_distance = 0.01;
 
 int64_t label(int64_t atom, const int64_t* labels) { return labels ? labels[atom] : atom; }
 
+/// Of the host's memory.
 torch::Tensor view(const double* data, std::vector<int64_t> shape) {
     return torch::from_blob(const_cast<double*>(data), shape, torch::kFloat64);
 }
 
-std::vector<int64_t> to_vector(const torch::Tensor& tensor) {
-    const auto* values = tensor.const_data_ptr<int64_t>();
-    return {values, values + tensor.numel()};
+torch::Tensor periodicity(const System& system) {
+    torch::Tensor pbc = torch::empty({3}, torch::kBool);
+    std::copy(system.pbc.begin(), system.pbc.end(), pbc.mutable_data_ptr<bool>());
+    return pbc;
+}
+
+/// Every atom is a node. Throws Error: unknown species, positions that are not finite.
+StepEdges number_atoms(const System& system, int64_t n_species) {
+    StepEdges edges;
+    edges.species = torch::empty({system.n_atoms}, torch::kInt64);
+    auto* species = edges.species.mutable_data_ptr<int64_t>();
+    for (int64_t i = 0; i < system.n_atoms; ++i) {
+        PETMAD_CHECK(
+            system.species[i] >= 0 && system.species[i] < n_species, "`species` of atom ", i,
+            " is ", system.species[i], " but the model has species 0 to ", n_species - 1,
+            "; map elements to the model's species first"
+        );
+        edges.owned_atoms.push_back(i);
+        species[i] = system.species[i];
+    }
+    check_positions(system.positions, system.species, system.n_atoms, nullptr);
+    return edges;
+}
+
+/// Nodes are atoms, and no edge is beyond the cutoff.
+void take_list(StepEdges& edges, const NeighborList& list) {
+    edges.centers = edges.center_atoms = list.centers;
+    edges.neighbors = edges.neighbor_atoms = list.neighbors;
+    edges.n_within = edges.size();
 }
 
 } // namespace
@@ -49,36 +76,50 @@ void check_positions(
     }
 }
 
-StepEdges system_edges(const System& system, double cutoff, int64_t n_species) {
-    const int64_t n_atoms = system.n_atoms;
-    StepEdges edges;
-    for (int64_t i = 0; i < n_atoms; ++i) {
-        PETMAD_CHECK(
-            system.species[i] >= 0 && system.species[i] < n_species, "`species` of atom ", i,
-            " is ", system.species[i], " but the model has species 0 to ", n_species - 1,
-            "; map elements to the model's species first"
+void check_all_apart(const StepEdges& edges, const int64_t* labels) {
+    if (edges.size() == 0) {
+        return;
+    }
+    const torch::Tensor squares = edges.vectors.square().sum(1);
+    const torch::Tensor nearest = squares.argmin();
+    const auto squared = squares.index({nearest}).item<double>();
+    if (!(squared >= least_distance * least_distance)) {
+        check_apart(
+            squared, edges.center_atoms.index({nearest}).item<int64_t>(),
+            edges.neighbor_atoms.index({nearest}).item<int64_t>(), labels
         );
-        edges.owned_atoms.push_back(i);
-        edges.species.push_back(system.species[i]);
     }
-    check_positions(system.positions, system.species, n_atoms, nullptr);
-    const torch::Tensor positions = view(system.positions, {n_atoms, 3});
-    const torch::Tensor cell = view(system.cell.data(), {3, 3});
-    torch::Tensor pbc = torch::empty({3}, torch::kBool);
-    std::copy(system.pbc.begin(), system.pbc.end(), pbc.mutable_data_ptr<bool>());
+}
 
-    const NeighborList list = build_neighbor_list(positions, cell, pbc, cutoff);
-    const torch::Tensor vectors = edge_vectors(positions, cell, list);
-    const auto* values = vectors.const_data_ptr<double>();
-    edges.vectors.assign(values, values + vectors.numel());
-    edges.centers = edges.center_atoms = to_vector(list.centers);
-    edges.neighbors = edges.neighbor_atoms = to_vector(list.neighbors);
-    edges.reverse = to_vector(reverse_edges_of_whole(list, n_atoms));
-    for (int64_t e = 0; e < edges.size(); ++e) {
-        const double* v = values + 3 * e;
-        const double squared = v[0] * v[0] + v[1] * v[1] + v[2] * v[2];
-        check_apart(squared, edges.centers[e], edges.neighbors[e], nullptr);
+StepEdges system_edges(const System& system, double cutoff, int64_t n_species) {
+    StepEdges edges = number_atoms(system, n_species);
+    const torch::Tensor positions = view(system.positions, {system.n_atoms, 3});
+    const torch::Tensor cell = view(system.cell.data(), {3, 3});
+    const NeighborList list = build_neighbor_list(positions, cell, periodicity(system), cutoff);
+    take_list(edges, list);
+    edges.vectors = edge_vectors(positions, cell, list);
+    edges.reverse = reverse_edges_of_whole(list, system.n_atoms);
+    const auto* v = edges.vectors.const_data_ptr<double>();
+    const auto* i = list.centers.const_data_ptr<int64_t>();
+    const auto* j = list.neighbors.const_data_ptr<int64_t>();
+    for (int64_t e = 0; e < edges.size(); ++e, v += 3) {
+        check_apart(v[0] * v[0] + v[1] * v[1] + v[2] * v[2], i[e], j[e], nullptr);
     }
+    return edges;
+}
+
+StepEdges
+system_edges_on(torch::Device device, const System& system, double cutoff, int64_t n_species) {
+    StepEdges edges = number_atoms(system, n_species);
+    edges.species = edges.species.to(device);
+    const torch::Tensor positions = view(system.positions, {system.n_atoms, 3}).to(device);
+    const torch::Tensor cell = view(system.cell.data(), {3, 3});
+    const NeighborList list = cuda::build_list(positions, cell, periodicity(system), cutoff, -1);
+    take_list(edges, list);
+    edges.vectors = cuda::list_vectors(positions, cell, list);
+    edges.reverse = cuda::reverse_list(list);
+    edges.incidence = cuda::incidence_of(list.centers, list.neighbors, system.n_atoms);
+    check_all_apart(edges, nullptr);
     return edges;
 }
 

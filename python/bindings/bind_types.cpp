@@ -42,6 +42,7 @@ void bind_types(pybind11::module_& module) {
         .def_readonly("n_centers", &MemoryPlan::n_centers)
         .def_readonly("available", &MemoryPlan::available, "Bytes; 0: not known.")
         .def_readonly("fits", &MemoryPlan::fits)
+        .def_readonly("ran_out", &MemoryPlan::ran_out, "The tier before ran out of memory.")
         .def_property_readonly("tier", [](const MemoryPlan& plan) { return to_string(plan.tier); })
         .def("__str__", &petmad::describe);
     pybind11::class_<Statistics>(module, "Statistics", "Sizes, times and bytes of an evaluation.")

@@ -19,23 +19,29 @@ HEADERS = HERE.parent.parent / "cpp" / "include"
 
 
 @pytest.fixture(scope="module")
-def program(tmp_path_factory):
-    """The compiled host program."""
+def build(tmp_path_factory):
+    """Compiles one of the host programs."""
     compiler = shutil.which("c++") or shutil.which("g++")
     if compiler is None:
         pytest.skip("no C++ compiler found as c++ or g++; install one")
     core = installed_folder() / "lib"
     torch_libraries = pathlib.Path(torch.__file__).parent / "lib"
-    path = tmp_path_factory.mktemp("cpp") / "engine_without_python"
-    command = [compiler, "-std=c++17", "-Wall", "-Wextra", "-Werror", f"-I{HEADERS}"]
-    command += [str(HERE / "engine_without_python.cpp"), "-o", str(path)]
-    command += [f"-L{core}", "-lpetmad_core", f"-Wl,-rpath,{core}:{torch_libraries}"]
-    command += ["-Wl,--allow-shlib-undefined"]
-    subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
-    return path
+
+    def compile(name):
+        path = tmp_path_factory.mktemp("cpp") / name
+        command = [compiler, "-std=c++17", "-Wall", "-Wextra", "-Werror"]
+        command += [f"-I{HEADERS}", str(HERE / f"{name}.cpp"), "-o", str(path)]
+        command += [f"-L{core}", "-lpetmad_core"]
+        command += [f"-Wl,-rpath,{core}:{torch_libraries}"]
+        command += ["-Wl,--allow-shlib-undefined"]
+        subprocess.run(command, check=True, capture_output=True, timeout=120)
+        return path
+
+    return compile
 
 
-def test_host_program_gets_python_s_numbers(program, tmp_path):
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
     torch.manual_seed(9)
     config = PETConfig(
         cutoff=4.0,
@@ -46,16 +52,49 @@ def test_host_program_gets_python_s_numbers(program, tmp_path):
         d_feedforward=16,
         num_heads=2,
     )
-    path = tmp_path / "small.pt"
+    path = tmp_path_factory.mktemp("cpp") / "small.pt"
     export_model(Potential(config, [1, 8]), path, dtype="float64")
+    return path
+
+
+def lines_of(program, model):
+    """What it prints."""
     done = subprocess.run(
-        [program, path], check=True, capture_output=True, text=True, timeout=120
+        [program, model], check=True, capture_output=True, text=True, timeout=120
     )
-    whole, domain, message = done.stdout.splitlines()
+    return done.stdout.splitlines()
+
+
+def test_host_program_gets_python_s_numbers(build, model):
+    program = build("engine_without_python")
+    whole, domain, message = lines_of(program, model)
     positions = np.array([[0.1, 0.2, 0.3], [1.9, 0.4, 0.1], [0.3, 2.2, 2.4]])
-    wanted = Engine(str(path)).evaluate(positions, [0, 1, 1], 5 * np.eye(3), [True] * 3)
+    wanted = Engine(str(model)).evaluate(
+        positions, [0, 1, 1], 5 * np.eye(3), [True] * 3
+    )
     assert float(whole) == pytest.approx(wanted["energy"], rel=1e-12)
     assert float(domain) == pytest.approx(wanted["energy"], rel=1e-12)
     assert message.startswith(
         "no readable model file at '/no/such.pt'; give the path of"
     )
+
+
+def test_the_next_tier_runs_where_memory_runs_out(build, model):
+    """The program pretends that the tiers above run out while the layers run."""
+    lines = lines_of(build("short_of_memory"), model)
+    calm, wide, again, layers, nothing_left = lines
+    energy = calm.split(" | ")[0]
+    assert ", tier keep" in calm
+    assert wide.startswith(f"{energy} | memory: ")
+    assert wide.endswith(", since the tier before ran out of memory")
+    assert ", tier wide (" in wide
+    assert again.startswith(f"{energy} | memory: ")
+    assert again.endswith(" to keep all)")
+    assert ", tier wide (" in again
+    assert layers.startswith(f"{energy} | memory: ")
+    assert ", tier layers (" in layers
+    assert nothing_left.startswith("out of memory (memory: ")
+    assert nothing_left.endswith(
+        "use more ranks or GPUs, a smaller model or fewer atoms"
+    )
+    assert "\n" not in nothing_left

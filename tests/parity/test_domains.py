@@ -4,6 +4,8 @@ The decompositions are made by hand: atoms are dealt to ranks, every image withi
 becomes a ghost that names its owner. Neither LAMMPS nor MPI takes part.
 """
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -40,6 +42,14 @@ MODELS = {
         "activation": "SiLU",
     },
 }
+
+
+@pytest.fixture(
+    params=["cpu", "emulated", pytest.param("cuda", marks=pytest.mark.cuda)]
+)
+def new_engine(request):
+    """Makes engines on a device; ``emulated``: a GPU's lists and folds on the CPU."""
+    return functools.partial(Engine, device=request.param, check_golden=False)
 
 
 @pytest.fixture(scope="module", params=MODELS)
@@ -103,30 +113,40 @@ def structure(request):
     return STRUCTURES[request.param]()
 
 
-def evaluate_whole(engine, structure):
+def evaluate_whole(model, structure):
+    """One rank on the CPU."""
+    engine = Engine(model, check_golden=False)
     return engine.evaluate(*structure, atomic_virials=True)
 
 
+def test_a_whole_system_on_a_device(model, structure, new_engine):
+    engine = new_engine(model)
+    found = engine.evaluate(*structure, atomic_virials=True)
+    wanted = evaluate_whole(model, structure)
+    keys = ("energy", "virial", "atomic_energies", "forces", "atomic_virials")
+    assert_same({key: found[key] for key in keys}, wanted)
+
+
 @pytest.mark.parametrize("n_ranks", [1, 2, 3, 4])
-def test_domains_sum_to_the_whole(model, structure, n_ranks):
+def test_domains_sum_to_the_whole(model, structure, n_ranks, new_engine):
     n_atoms = len(structure.species)
     rank_of_atom = np.random.default_rng(n_ranks).integers(0, n_ranks, n_atoms)
     if n_ranks == 4:
         rank_of_atom[rank_of_atom == 2] = 1  # rank 2 owns no atoms
     domains = decompose(structure, rank_of_atom, n_ranks, CUTOFF)
-    engines = [Engine(model, check_golden=False) for _ in range(n_ranks)]
+    engines = [new_engine(model) for _ in range(n_ranks)]
     results = evaluate_domains(engines, domains)
     total = assemble(domains, results, n_atoms)
-    assert_same(total, evaluate_whole(engines[0], structure))
+    assert_same(total, evaluate_whole(model, structure))
     if n_ranks > 1:
         assert sum(e.statistics.n_crossing_edges for e in engines) > 0
         assert sum(e.statistics.bytes_sent for e in engines) > 0
 
 
-def test_images_need_no_transport(model, structure):
+def test_images_need_no_transport(model, structure, new_engine):
     rank_of_atom = np.zeros(len(structure.species), dtype=int)
     (domain,) = decompose(structure, rank_of_atom, 1, CUTOFF)
-    engine = Engine(model, check_golden=False)
+    engine = new_engine(model)
     result = engine.evaluate_domain(
         domain.positions,
         domain.species,
@@ -136,14 +156,14 @@ def test_images_need_no_transport(model, structure):
         atomic_virials=True,
     )
     total = assemble([domain], [result], len(structure.species))
-    assert_same(total, evaluate_whole(engine, structure))
+    assert_same(total, evaluate_whole(model, structure))
 
 
-def test_list_with_skin_is_reused_while_atoms_move(model, structure):
+def test_list_with_skin_is_reused_while_atoms_move(model, structure, new_engine):
     skin = 0.8
     rank_of_atom = np.arange(len(structure.species)) % 2
     domains = decompose(structure, rank_of_atom, 2, CUTOFF + skin)
-    engines = [Engine(model, check_golden=False) for _ in range(2)]
+    engines = [new_engine(model) for _ in range(2)]
     evaluate_domains(engines, domains, skin=skin)
     rng = np.random.default_rng(11)
     steps = rng.uniform(-0.2, 0.2, structure.positions.shape)
@@ -157,21 +177,21 @@ def test_list_with_skin_is_reused_while_atoms_move(model, structure):
     results = evaluate_domains(engines, moved_domains, skin=skin, atoms_changed=False)
     assert [e.statistics.n_list_builds for e in engines] == [1, 1]
     total = assemble(domains, results, len(structure.species))
-    assert_same(total, evaluate_whole(engines[0], moved))
+    assert_same(total, evaluate_whole(model, moved))
 
 
-def test_atoms_without_species_take_no_part(model, structure):
+def test_atoms_without_species_take_no_part(model, structure, new_engine):
     is_in = np.ones(len(structure.species), dtype=bool)
     is_in[::4] = False
     rank_of_atom = np.arange(len(is_in)) % 2
     marked = structure._replace(species=np.where(is_in, structure.species, -1))
     domains = decompose(marked, rank_of_atom, 2, CUTOFF)
-    engines = [Engine(model, check_golden=False) for _ in range(2)]
+    engines = [new_engine(model) for _ in range(2)]
     total = assemble(domains, evaluate_domains(engines, domains), len(is_in))
     only = structure._replace(
         positions=structure.positions[is_in], species=structure.species[is_in]
     )
-    wanted = evaluate_whole(engines[0], only)
+    wanted = evaluate_whole(model, only)
     assert total["energy"] == pytest.approx(wanted["energy"], rel=TOLERANCE)
     for key in ("atomic_energies", "forces", "atomic_virials"):
         scale = np.abs(wanted[key]).max()
@@ -181,7 +201,7 @@ def test_atoms_without_species_take_no_part(model, structure):
         assert not total[key][~is_in].any()
 
 
-def test_all_ranks_exchange_equally_often(model):
+def test_all_ranks_exchange_equally_often(model, new_engine):
     structure = crystal()
     rank_of_atom = np.array([0, 0, 0, 2, 2])  # rank 1 is empty
     domains = decompose(structure, rank_of_atom, 3, CUTOFF)
@@ -189,7 +209,7 @@ def test_all_ranks_exchange_equally_often(model):
 
     def work(rank, transport):
         d = domains[rank]
-        Engine(model, check_golden=False).evaluate_domain(
+        new_engine(model).evaluate_domain(
             d.positions,
             d.species,
             len(d.owned),
@@ -226,51 +246,51 @@ def without_a_near_ghost(domain, owner_rank):
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_missing_partner_on_another_rank_is_an_error(model, rank):
+def test_missing_partner_on_another_rank_is_an_error(model, rank, new_engine):
     domains = decompose(water(), np.arange(24) % 2, 2, CUTOFF)
     domains[rank] = without_a_near_ghost(domains[rank], 1 - rank)
-    engines = [Engine(model, check_golden=False) for _ in range(2)]
+    engines = [new_engine(model) for _ in range(2)]
     with pytest.raises(
         ValueError, match=r"edge without partner: rank \d sees its atom \d+"
     ):
         evaluate_domains(engines, domains)
 
 
-def test_missing_image_is_an_error(model):
+def test_missing_image_is_an_error(model, new_engine):
     (domain,) = decompose(water(), np.zeros(24, dtype=int), 1, CUTOFF)
     broken = without_a_near_ghost(domain, 0)
-    engine = Engine(model, check_golden=False)
+    engine = new_engine(model)
     with pytest.raises(
         ValueError, match=r"edge without partner: atom .* sees an image"
     ):
         evaluate_domains([engine], [broken])
 
 
-def test_wrong_owner_is_an_error(model):
+def test_wrong_owner_is_an_error(model, new_engine):
     domains = decompose(water(), np.arange(24) % 2, 2, CUTOFF)
     owners = domains[0].ghost_owners.copy()
     owners[domains[0].ghost_ranks == 1] = 99
     domains[0] = domains[0]._replace(ghost_owners=owners)
-    engines = [Engine(model, check_golden=False) for _ in range(2)]
+    engines = [new_engine(model) for _ in range(2)]
     with pytest.raises(
         ValueError, match="holds a ghost of atom 99 of rank 1, which owns 12"
     ):
         evaluate_domains(engines, domains)
 
 
-def test_ghosts_of_unreachable_ranks_are_an_error(model):
+def test_ghosts_of_unreachable_ranks_are_an_error(model, new_engine):
     domains = decompose(water(), np.arange(24) % 2, 2, CUTOFF)
     d = domains[0]
-    engine = Engine(model, check_golden=False)
+    engine = new_engine(model)
     with pytest.raises(ValueError, match="owned by rank 1 but there are 1 ranks"):
         engine.evaluate_domain(
             d.positions, d.species, len(d.owned), d.ghost_ranks, d.ghost_owners
         )
 
 
-def test_changed_counts_need_a_new_list(model):
+def test_changed_counts_need_a_new_list(model, new_engine):
     (domain,) = decompose(crystal(), np.zeros(5, dtype=int), 1, CUTOFF)
-    engine = Engine(model, check_golden=False)
+    engine = new_engine(model)
     evaluate_domains([engine], [domain])
     with pytest.raises(ValueError, match="set `atoms_changed`"):
         engine.evaluate_domain(

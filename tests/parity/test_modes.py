@@ -7,6 +7,7 @@ shortened to 0.6 of theirs where a dense periodic cell would have thousands of g
 import numpy as np
 import pytest
 from domains import Structure, assemble, decompose, evaluate_domains
+from resources import need_gpu
 from structures import uniform
 from variants import ATOMIC_NUMBERS, ON_RANKS, VARIANTS, hypers, make_potential
 
@@ -108,19 +109,33 @@ def deal(structure, name, n_ranks):
     return ranks
 
 
-@pytest.fixture(scope="module", params=ON_RANKS)
+ON_DEVICES = [
+    *(pytest.param((name, "cpu"), id=name) for name in ON_RANKS),
+    *(pytest.param((n, "emulated"), id=f"{n} emulated") for n in ("modern", "deep")),
+    *(
+        pytest.param((name, "cuda"), id=f"{name} cuda", marks=pytest.mark.cuda)
+        for name in ON_RANKS
+    ),
+]
+"""Variants and devices; ``emulated``: a GPU's lists and folds on the CPU."""
+
+
+@pytest.fixture(scope="module", params=ON_DEVICES)
 def engines(request, tmp_path_factory):
     """Eight engines of one variant: with its cutoff, and with a shorter one."""
-    folder = tmp_path_factory.mktemp(request.param)
+    variant, device = request.param
+    if device == "cuda":
+        need_gpu()
+    folder = tmp_path_factory.mktemp(variant)
     found = {}
     for name, factor in (("own", 1.0), ("dense", DENSE_CUTOFF)):
-        cutoff = factor * hypers(request.param)["cutoff"]
-        potential = make_potential(request.param, cutoff=cutoff)
+        cutoff = factor * hypers(variant)["cutoff"]
+        potential = make_potential(variant, cutoff=cutoff)
         path = str(folder / f"{name}.pt")
         export_model(potential, path, dtype="float64")
-        found[name] = [Engine(path, check_golden=False) for _ in range(8)]
+        found[name] = [Engine(path, device, check_golden=False) for _ in range(8)]
     found["options"] = {}
-    if VARIANTS[request.param].get("system_conditioning"):
+    if VARIANTS[variant].get("system_conditioning"):
         found["options"] = {"charge": 1, "spin_multiplicity": 2}
     return found
 

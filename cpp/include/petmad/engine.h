@@ -17,11 +17,12 @@ class Transport;
 std::string cpu_kernels();
 
 struct EngineOptions {
-    std::string device = "cpu";            ///< "cpu", "cuda" or "cuda:N"
+    std::string device = "cpu";            ///< "cpu", "cuda", "cuda:N"; or "emulated", for tests:
+                                           ///< the lists and folds of a GPU, on the CPU
     Precision precision = Precision::file; ///< of the network's matrix products
     int n_threads = 0;                     ///< CPU threads of torch; 0 leaves them as they are
-    std::string memory = "auto";           ///< see parse_memory(); on a GPU auto keeps everything
-    int n_processes = 1;                   ///< that share this machine's memory
+    std::string memory = "auto";           ///< see parse_memory()
+    int n_processes = 1;                   ///< that share the memory of the machine, or of the GPU
     MemoryListener on_memory; ///< told the plan of every evaluation before its layers run
     bool check_golden = true; ///< evaluate the file's golden structures once after loading
 };

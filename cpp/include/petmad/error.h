@@ -13,6 +13,12 @@ public:
     using std::runtime_error::runtime_error;
 };
 
+/// There was not enough memory; less may be kept, see MemoryTier.
+class OutOfMemory : public Error {
+public:
+    using Error::Error;
+};
+
 namespace detail {
 template <typename... Parts> [[noreturn]] void fail(const Parts&... parts) {
     std::ostringstream text;

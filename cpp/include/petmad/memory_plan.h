@@ -28,8 +28,8 @@ struct MemoryRequest {
     int64_t available = 0;              ///< bytes; 0: nobody knows, everything is kept
 };
 
-/// "auto" (what the machine has free now, divided among so many processes), a tier, or the bytes
-/// that may be used, in MB. Throws Error: another text.
+/// "auto" (what the machine has free now, divided among so many processes; the engine asks a GPU),
+/// a tier, or the bytes that may be used, in MB. Throws Error: another text.
 MemoryRequest parse_memory(const std::string& text, int n_processes = 1);
 
 /// Bytes that this process may still use: free or easily freed, within the limit of its group.
@@ -43,6 +43,7 @@ struct MemoryPlan {
     int64_t available = 0;
     MemoryTier tier = MemoryTier::keep; ///< the one that runs
     bool fits = true;                   ///< false where even the last needs more than there is
+    bool ran_out = false;               ///< the tier before did, in this evaluation
 };
 
 /// One line for the log: needs, per atom too, what there is, the tier; and the remedy where none

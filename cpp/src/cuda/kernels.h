@@ -42,6 +42,17 @@ struct EdgeView {
     int64_t n_centers;
 };
 
+/// Edges between nodes, several of a pair, sorted by center.
+struct NodeEdges {
+    const int64_t* centers; ///< [n_edges] nodes
+    const int64_t* nodes;   ///< [n_edges] of the neighbors; beyond n_nodes: of other ranks
+    const double* vectors;  ///< [n_edges, 3] Å
+    const int64_t* order;   ///< [n_edges] edges by (center, node), ascending within
+    const int64_t* starts;  ///< [n_nodes + 1] first of each center in `order`
+    int64_t n_edges;
+    int64_t n_nodes;
+};
+
 /// Edges of each atom from both ends: those it is center of are starts[i] to starts[i + 1]; those
 /// it is neighbor of are incoming[in_starts[i]] to incoming[in_starts[i + 1]].
 struct Incidence {
@@ -94,6 +105,8 @@ struct ListKernels {
     );
     /// The edge back of each edge of a sorted list, -1 where it is not listed.
     void (*reverse)(const Where&, const EdgeView&, int64_t* reverse);
+    /// The same where neighbors are images of nodes and vectors tell them apart.
+    void (*match)(const Where&, const NodeEdges&, double tolerance, int64_t* reverse);
     /// forces [n_atoms, 3]: F_i += g_ij, F_j -= g_ij.
     void (*fold_forces)(const Where&, const Incidence&, const double* gradients, double* forces);
     /// Half of each edge to either end, [n_atoms, 3, 3].
@@ -187,6 +200,9 @@ inline int64_t rows_of(const BinGrid& grid) {
 
 /// Whether this build has code for GPUs.
 bool has_gpu_kernels();
+
+/// Bytes that a GPU has free; 0 where this build cannot ask.
+int64_t free_memory(int device);
 
 /// The GPU's where `on_gpu`, else the emulation's. Throws Error where the build has no GPU code.
 const ListKernels& list_kernels(bool on_gpu);

@@ -1,4 +1,4 @@
-// What is done with a list: edge vectors, the edge back, and the folds of an edge gradient. Each
+// What is done with a list: edge vectors, the edges back, and the folds of an edge gradient. Each
 // atom gathers from its own edges, so nothing is added atomically.
 #pragma once
 
@@ -59,6 +59,57 @@ struct ReverseEdges {
                 low = middle + 1;
             } else {
                 high = middle;
+            }
+        }
+    }
+};
+
+struct MatchEdges {
+    NodeEdges of;
+    double tolerance;
+    int64_t* reverse;
+
+    /// First edge in `order` of center `from` to node `to` or beyond.
+    PETMAD_KERNEL int64_t first(int64_t from, int64_t to) const {
+        int64_t low = of.starts[from];
+        int64_t high = of.starts[from + 1];
+        while (low < high) {
+            const int64_t middle = low + (high - low) / 2;
+            if (of.nodes[of.order[middle]] < to) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        return low;
+    }
+
+    PETMAD_KERNEL double squared_mismatch(int64_t a, int64_t b) const {
+        double sum = 0.0;
+        for (int k = 0; k < 3; ++k) {
+            const double difference = of.vectors[3 * a + k] + of.vectors[3 * b + k];
+            sum += difference * difference;
+        }
+        return sum;
+    }
+
+    PETMAD_KERNEL void operator()(int64_t e) const {
+        const int64_t center = of.centers[e];
+        const int64_t node = of.nodes[e];
+        reverse[e] = -1;
+        if (node >= of.n_nodes) {
+            return;
+        }
+        double nearest = tolerance * tolerance;
+        for (int64_t at = first(node, center); at < of.starts[node + 1]; ++at) {
+            const int64_t back = of.order[at];
+            if (of.nodes[back] != center) {
+                return;
+            }
+            const double squared = squared_mismatch(back, e);
+            if (squared < nearest) {
+                nearest = squared;
+                reverse[e] = back;
             }
         }
     }

@@ -221,6 +221,32 @@ Tensor reverse_list(const NeighborList& list_) {
     return reverse;
 }
 
+Tensor match_list(
+    const Tensor& centers_, const Tensor& nodes_, const Tensor& vectors_, int64_t n_nodes,
+    double tolerance
+) {
+    const c10::DeviceGuard guard(centers_.device());
+    const Tensor centers = dense(centers_, torch::kInt64);
+    const Tensor nodes = dense(nodes_, torch::kInt64);
+    const Tensor vectors = dense(vectors_, torch::kFloat64);
+    check_ascending(centers);
+    const Tensor by_node = nodes.argsort(/*stable=*/true, /*dim=*/0, /*descending=*/false);
+    const Tensor order = by_node.index_select(
+        0, centers.index_select(0, by_node).argsort(/*stable=*/true, 0, false)
+    );
+    const Tensor starts = list_starts(centers, n_nodes);
+    const Where where = where_of(centers);
+    const Tensor reverse = torch::empty_like(centers);
+    list_kernels(where.on_gpu)
+        .match(
+            where,
+            {in<int64_t>(centers), in<int64_t>(nodes), in<double>(vectors), in<int64_t>(order),
+             in<int64_t>(starts), centers.numel(), n_nodes},
+            tolerance, out<int64_t>(reverse)
+        );
+    return reverse;
+}
+
 ListIncidence incidence_of(const Tensor& centers_, const Tensor& neighbors_, int64_t n_atoms) {
     const c10::DeviceGuard guard(centers_.device());
     const Tensor centers = dense(centers_, torch::kInt64);

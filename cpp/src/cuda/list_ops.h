@@ -22,6 +22,15 @@ list_vectors(const torch::Tensor& positions, const torch::Tensor& cell, const Ne
 /// Throws Error unless the centers ascend.
 torch::Tensor reverse_list(const NeighborList& list);
 
+/// The edge back of each edge of a list whose neighbors are images of nodes: `centers` and `nodes`
+/// of the neighbors [n_edges]. Of several, the one whose vector is nearest to the opposite, within
+/// `tolerance` Å; -1 where there is none, and for nodes from n_nodes on. Throws Error unless the
+/// centers ascend.
+torch::Tensor match_list(
+    const torch::Tensor& centers, const torch::Tensor& nodes, const torch::Tensor& vectors,
+    int64_t n_nodes, double tolerance
+);
+
 /// Edges of each atom, from both ends; worth keeping as long as the list.
 struct ListIncidence {
     torch::Tensor starts;    ///< [n_centers + 1] first edge of each center

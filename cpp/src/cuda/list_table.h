@@ -38,6 +38,9 @@ const ListKernels list_table = {
     [](const Where& where, const EdgeView& edges, int64_t* reverse) {
         each(where, edges.n_edges, ReverseEdges{edges, reverse});
     },
+    [](const Where& where, const NodeEdges& of, double tolerance, int64_t* reverse) {
+        each(where, of.n_edges, MatchEdges{of, tolerance, reverse});
+    },
     [](const Where& where, const Incidence& of, const double* gradients, double* forces) {
         warps(where, of.n_atoms, 0, FoldForces{of, gradients, forces});
     },
