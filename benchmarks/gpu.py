@@ -5,10 +5,11 @@
 
 Random weights of the published sizes. A step is what molecular dynamics needs between
 two rebuilt lists: positions up, edge vectors, network, edge gradients, forces and
-virial down; building the list is timed beside it. Every answer is checked in the same
-run: forces of the first cell, of which the larger systems are copies, against the plain
-network in float64 on the CPU. The ceilings are those of the matrix library and of a
-copy on this card. Writes results/gpu.json.
+virial down; building the list is timed beside it. The same step goes through the
+engine, as LAMMPS calls it, with a list of a skin of 2 Å. Every answer is checked in
+the same run: forces of the first cell, of which the larger systems are copies, against
+the plain network in float64 on the CPU. The ceilings are those of the matrix library
+and of a copy on this card. Writes results/gpu.json.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from gpu_engine import measure_engine, new_engine
 from gpu_systems import (
     SIZES,
     EmulatedOperators,
@@ -138,6 +140,14 @@ def reference(plain: Potential, system: System, cutoff: float) -> np.ndarray:
     return forces.numpy()
 
 
+def check_forces(forces: np.ndarray, wanted: np.ndarray, precision: str) -> float:
+    """Largest error [eV/Å] of the first cell's forces; ends the run if too large."""
+    error = float(np.abs(forces[: len(wanted)] - wanted).max())
+    if not error <= LARGEST_ERROR[precision] * max(1.0, np.abs(wanted).max()):
+        raise SystemExit(f"forces are off by {error} eV/Å: the kernels compute wrongly")
+    return error
+
+
 def measure(
     model: Potential,
     system: System,
@@ -153,9 +163,7 @@ def measure(
         torch.cuda.reset_peak_memory_stats(device)
     lists = build_lists(system, cutoff, device)
     found = step(model, system, lists, device)
-    error = np.abs(found.forces.numpy()[: len(wanted)] - wanted).max()
-    if not error <= LARGEST_ERROR[precision] * max(1.0, np.abs(wanted).max()):
-        raise SystemExit(f"forces are off by {error} eV/Å: the kernels compute wrongly")
+    error = check_forces(found.forces.numpy(), wanted, precision)
     again = step(model, system, lists, device)
     rounds = arguments.rounds
     whole = timed(lambda: step(model, system, lists, device), rounds, device)
@@ -179,10 +187,29 @@ def measure(
         "tflops": work / (1e9 * milliseconds),
         "kept_edges_per_atom": found.n_kept / len(system.positions),
         "peak_gib": torch.cuda.max_memory_allocated(device) / 2**30 if on_gpu else None,
-        "force_error_ev_per_a": float(error),
+        "force_error_ev_per_a": error,
         "same_forces_again": bool(torch.equal(found.forces, again.forces)),
         "same_energy_again": found.energy == again.energy,
     }
+
+
+def through_engine(
+    plain: Potential,
+    system: System,
+    precision: str,
+    arguments: argparse.Namespace,
+    wanted: np.ndarray,
+) -> dict[str, Any]:
+    """The same through the engine, as LAMMPS calls it, beside the row of its parts."""
+    engine = new_engine(plain, arguments.device, host_precision(precision, arguments))
+    row = measure_engine(engine, system, arguments.rounds)
+    row["engine_force_error"] = check_forces(row.pop("forces"), wanted, precision)
+    return row
+
+
+def host_precision(precision: str, arguments: argparse.Namespace) -> str:
+    """A CPU's engine has but one of them."""
+    return "fp32" if arguments.device == "cpu" else precision
 
 
 def ceilings(device: torch.device, quick: bool) -> dict[str, float]:
@@ -218,7 +245,8 @@ def describe(label: str, row: dict[str, Any]) -> str:
     return (
         f"{label:32} {row['step_ms']:9.2f} ±{row['step_ms_spread']:.2f} ms, list "
         f"{row['list_ms']:.2f}, outside {100 * row['outside_share']:.1f} %, "
-        f"{row['tflops']:.2f} TFLOP/s, {memory} GiB, "
+        f"{row['tflops']:.2f} TFLOP/s, {memory} GiB, engine {row['engine_ms']:.2f} ms, "
+        f"outside {100 * row['engine_outside_share']:.1f} %, "
         f"{row['force_error_ev_per_a']:.1e} eV/Å"
     )
 
@@ -254,6 +282,9 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
                 label = f"{size}, {name}, {precision}"
                 try:
                     row = measure(fast, system, precision, arguments, wanted[key])
+                    row |= through_engine(
+                        plain, system, precision, arguments, wanted[key]
+                    )
                 except torch.OutOfMemoryError as error:
                     row = {"error": f"out of memory: {str(error).splitlines()[0]}"}
                     torch.cuda.empty_cache()

@@ -20,7 +20,7 @@ def gpu(monkeypatch):
     monkeypatch.setattr(torch.ops, "petmad", EmulatedOperators())
 
     yield gpu
-    for name in ("gpu", "gpu_systems", "report"):
+    for name in ("gpu", "gpu_engine", "gpu_systems", "report"):
         sys.modules.pop(name, None)
 
 
@@ -50,6 +50,22 @@ def test_every_system_is_copies_of_its_cell(gpu):
         np.testing.assert_allclose(moved, np.rint(moved), atol=1e-9)
 
 
+def test_images_are_the_periodic_system(gpu):
+    """Of a cell smaller than the reach: forces of the engine's two ways."""
+    from gpu_engine import Images, measure_engine, new_engine
+    from gpu_systems import make_models, water
+
+    plain, _ = make_models("tiny")
+    engine = new_engine(plain, "cpu", "fp64")
+    system = water(2)
+    forces = measure_engine(engine, system, 1)["forces"]
+    wanted = engine.evaluate(
+        system.positions, system.species.astype(np.int32), system.cell, [True] * 3
+    )
+    np.testing.assert_allclose(forces, wanted["forces"], atol=1e-9)
+    assert len(Images(system, 6.0).owners) > 8 * len(system.positions)
+
+
 def test_quick_run_on_the_cpu(gpu, capsys):
     arguments = gpu.parse(["--device", "cpu", "--quick", "--rounds", "1"])
     results = gpu.run(arguments)
@@ -60,6 +76,8 @@ def test_quick_run_on_the_cpu(gpu, capsys):
         assert row["same_forces_again"], label
         assert row["kept_edges_per_atom"] > 3
         assert row["tflops"] > 0
+        assert row["engine_ms"] > 0
+        assert 0 < row["engine_outside_share"] < 1
     single = rows["tiny, 48 water, fp32"]["force_error_ev_per_a"]
     assert 0 < single < rows["tiny, 48 water, tf32"]["force_error_ev_per_a"]
     assert "tiny, 48 water, fp16" in capsys.readouterr().out
