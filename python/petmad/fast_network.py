@@ -120,7 +120,7 @@ class FastCombination(nn.Module):
         joined: Tuple[torch.Tensor, torch.Tensor],
     ) -> torch.Tensor:
         """New messages [n_edges, d_pet]."""
-        if not rows.is_cpu:
+        if not has_operators(rows):
             inner = self.first(self.plain_norm(joined[0], joined[1]))
             return messages + rows + self.second(nn.functional.silu(inner))
         return torch.ops.petmad.combine(

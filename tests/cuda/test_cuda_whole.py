@@ -89,7 +89,7 @@ def test_the_kernels_are_what_runs(on_kernels, monkeypatch):
     changes = {"num_neighbors_adaptive": 5}
     compare(on_kernels, "modern", [ethanol()], torch.float64, **changes)
     expected = {"adaptive_cutoffs_solver", "attention", "compress", "edge_starts"}
-    assert expected | {"mlp", "norm_linear"} <= set(names)
+    assert expected | {"combine", "mlp", "norm_linear"} <= set(names)
 
 
 def test_the_same_forces_every_time(on_kernels):

@@ -13,6 +13,14 @@ torch::Tensor attention(
     int64_t n_heads, double scale
 );
 
+/// See cpu/combine_op.h.
+torch::Tensor combine(
+    const torch::Tensor& messages, const torch::Tensor& rows, const torch::Tensor& reversed,
+    const std::string& norm, const torch::Tensor& gain, const torch::Tensor& bias, double epsilon,
+    const torch::Tensor& w_in, const torch::Tensor& b_in, const torch::Tensor& w_out,
+    const torch::Tensor& b_out
+);
+
 /// See cpu/compress_op.h.
 torch::Tensor compress(
     const torch::Tensor& geometry, const torch::Tensor& messages, const torch::Tensor& species,

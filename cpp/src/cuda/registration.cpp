@@ -89,6 +89,7 @@ template <typename Visit> void for_shared(const Visit& visit) {
 template <typename Visit> void for_differentiable(const Visit& visit) {
     visit("adaptive_cutoffs_solver", solver_cutoffs);
     visit("adaptive_cutoffs_grid", grid_cutoffs);
+    visit("combine", combine);
     visit("compress", compress);
     visit("norm_linear", norm_linear);
     visit("attention", attention);
