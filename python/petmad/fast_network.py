@@ -16,6 +16,7 @@ from .fast_rows import (
     FastMLP,
     NormWeights,
     has_operators,
+    runs_gpu_kernels,
     runs_whole_layers,
 )
 from .model import PETConfig, Potential, constants
@@ -136,6 +137,19 @@ class FastCombination(nn.Module):
             self.second.weight,
             self.second.bias,
         )
+
+
+class FastSumOnCenters(nn.Module):
+    """:class:`petmad.model.readout.SumOnCenters`, on GPUs in a fixed order."""
+
+    def forward(
+        self, base: torch.Tensor, centers: torch.Tensor, rows: torch.Tensor
+    ) -> torch.Tensor:
+        """Base [n_centers, w] + the rows [n_edges, w] of each center."""
+        if not runs_gpu_kernels(rows):
+            return base.index_add(0, centers, rows)
+        starts = torch.ops.petmad.edge_starts(centers, base.shape[0])
+        return torch.ops.petmad.sum_by_center(rows, rows.new_zeros(0), starts, base)
 
 
 class FastTransformerLayer(nn.Module):
@@ -375,6 +389,7 @@ def make_fast(potential: Potential) -> None:
         if isinstance(readout, Readout):
             readout.node_heads = _fast_heads(readout.node_heads)
             readout.edge_heads = _fast_heads(readout.edge_heads)
+            readout.on_centers = FastSumOnCenters()
 
 
 def _fast_heads(heads: nn.ModuleList) -> nn.ModuleList:

@@ -4,9 +4,14 @@ import torch
 from torch import nn
 
 
+def runs_gpu_kernels(x: torch.Tensor) -> bool:
+    """Whether ``x`` is on a GPU that this build has kernels for."""
+    return x.is_cuda and torch.ops.petmad.has_gpu_kernels()
+
+
 def has_operators(x: torch.Tensor) -> bool:
     """Whether the operators run where ``x`` is."""
-    return x.is_cpu or (x.is_cuda and torch.ops.petmad.has_gpu_kernels())
+    return x.is_cpu or runs_gpu_kernels(x)
 
 
 def runs_whole_layers(x: torch.Tensor) -> bool:

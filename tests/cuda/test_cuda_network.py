@@ -254,6 +254,21 @@ def test_what_combine_refuses(device):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("width", [1, 3, 40])
+def test_sum_by_center_of_equal_weights(device, width, dtype):
+    counts = [2, 0, 35, 1]
+    starts = torch.tensor([0, *counts]).cumsum(0)
+    centers = torch.repeat_interleave(torch.arange(4), torch.tensor(counts))
+    compare(
+        device,
+        lambda r, b: kernels.sum_by_center(r, r.new_zeros(0), starts.to(device), b),
+        lambda r, b: b.index_add(0, centers, r),
+        random(38, width, dtype=dtype),
+        random(4, width, dtype=dtype, seed=2),
+    )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("width", [1, 3, 40])
 def test_sum_by_center(device, width, dtype):
     counts = [2, 0, 35, 1]
     starts = torch.tensor([0, *counts]).cumsum(0)

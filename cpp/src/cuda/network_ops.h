@@ -41,7 +41,8 @@ torch::Tensor norm_linear(
 );
 
 /// Sums over the edges of each center, in their order: base [n_centers, w] + Σ weights[e] rows[e].
-/// starts: [n_centers + 1]. Differentiable once, in rows, weights and base.
+/// starts: [n_centers + 1]; weights: [n_edges], or [0] for 1 each. Differentiable once, in rows,
+/// weights and base.
 torch::Tensor sum_by_center(
     const torch::Tensor& rows, const torch::Tensor& weights, const torch::Tensor& starts,
     const torch::Tensor& base
