@@ -5,6 +5,7 @@ add_library(
   src/cuda/combine_op.cpp   # messages of both directions
   src/cuda/compress_op.cpp  # edge tokens
   src/cuda/cutoff_ops.cpp   # adaptive cutoffs
+  src/cuda/layer_op.cpp     # a whole GNN layer of the operators here, in blocks of centers
   src/cuda/list_ops.cpp     # neighbor list, geometry, folds
   src/cuda/registration.cpp # what torch calls on CUDA tensors
   src/cuda/row_ops.cpp      # linear layers and what surrounds them

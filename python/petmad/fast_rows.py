@@ -14,11 +14,6 @@ def has_operators(x: torch.Tensor) -> bool:
     return x.is_cpu or runs_gpu_kernels(x)
 
 
-def runs_whole_layers(x: torch.Tensor) -> bool:
-    """Whether one operator runs a GNN layer; elsewhere its parts have one each."""
-    return x.is_cpu
-
-
 class NormWeights(nn.Module):
     """Name, weights and epsilon of a norm; of none at all for None."""
 
@@ -85,26 +80,3 @@ class FastMLP(nn.Module):
         if self.activate_output:
             y = nn.functional.silu(y)
         return x + y if self.residual else y
-
-
-class FastLinear(nn.Module):
-    """A linear layer by the product kernels."""
-
-    def __init__(self, plain: nn.Linear) -> None:
-        super().__init__()
-        self.plain = plain
-        self.register_buffer("nothing", plain.weight.new_zeros(0).detach())
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[n, d] in, [n, d_out] out."""
-        if not x.is_cpu:
-            return self.plain(x)
-        return torch.ops.petmad.norm_linear(
-            x,
-            "none",
-            self.nothing,
-            self.nothing,
-            0.0,
-            self.plain.weight,
-            self.plain.bias,
-        )

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <string>
+#include <tuple>
+#include <vector>
 
 #include <torch/types.h>
 
@@ -27,6 +29,19 @@ torch::Tensor compress(
     const torch::Tensor& table, const torch::Tensor& w_geometry, const torch::Tensor& w_message,
     const torch::Tensor& w_out, const torch::Tensor& b_out
 );
+
+/// See cpu/gnn_layer_op.h. In the tiers above `layers` its parts keep what they would by
+/// themselves.
+std::tuple<torch::Tensor, torch::Tensor> gnn_layer(
+    const torch::Tensor& nodes, const torch::Tensor& messages, const torch::Tensor& geometry,
+    const torch::Tensor& species, const torch::Tensor& log_weights, const torch::Tensor& starts,
+    const std::vector<torch::Tensor>& compress, const std::vector<torch::Tensor>& layers,
+    const std::string& norm, double epsilon, bool pre_norm, bool gated, int64_t n_heads,
+    double scale
+);
+
+/// Rows of a block in tier `layers`, instead of rows_per_gpu_block; for tests.
+void set_rows_per_block(int64_t rows);
 
 /// See cpu/mlp_op.h, as of norm_linear().
 torch::Tensor
