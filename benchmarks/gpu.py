@@ -1,15 +1,16 @@
 """Time, work, memory and errors of a step on a GPU, per size, system and precision.
 
     python benchmarks/gpu.py [--sizes XS S M] [--precisions fp32 tf32] [--rounds 20]
+    python benchmarks/gpu.py --sizes S --memory layers --systems "222264 water"
     python benchmarks/gpu.py --device cpu --quick     (kernels emulated: its own logic)
 
 Random weights of the published sizes. A step is what molecular dynamics needs between
 two rebuilt lists: positions up, edge vectors, network, edge gradients, forces and
-virial down; building the list is timed beside it. The same step goes through the
 engine, as LAMMPS calls it, with a list of a skin of 2 Å. Every answer is checked in
 the same run: forces of the first cell, of which the larger systems are copies, against
 the plain network in float64 on the CPU. The ceilings are those of the matrix library
-and of a copy on this card. Writes results/gpu.json.
+and of a copy on this card. Memory is the most that torch had allocated, beside what the
+plan of the tier expects. Writes results/gpu.json.
 """
 
 import argparse
@@ -31,9 +32,12 @@ from gpu_systems import (
 from report import save
 
 from petmad._ops import load_ops
+from petmad.fast_network import network_sizes
 from petmad.model import EdgeGraph, Potential
 
 
+TIERS = ("keep", "wide", "layers")
+MOST_ATOMS = 100_000  # of systems that run unless others are named
 PRECISIONS = ("fp32", "tf32", "fp16")
 # eV/Å of forces of order 1 eV/Å: float32 rounds at 1e-5; tf32 and fp16 products at 1e-3
 LARGEST_ERROR = {"fp32": 1e-3, "tf32": 5e-2, "fp16": 5e-2}
@@ -176,17 +180,22 @@ def measure(
     inner = timed(lambda: network_step(model, graph), rounds, device)
     build = timed(lambda: build_lists(system, cutoff, device), 3, device)
     milliseconds = statistics.median(whole)
-    work = operations(arguments.size, len(system.positions), found.n_kept)
+    n_atoms = len(system.positions)
+    work = operations(arguments.size, n_atoms, found.n_kept)
+    counts = [n_atoms, len(lists.centers), found.n_kept]
+    sizes = network_sizes(model.config, torch.float32)
+    planned, _, _ = torch.ops.petmad_cuda.plan_memory(sizes, counts, 0)
     return {
         "step_ms": milliseconds,
         "step_ms_spread": max(whole) - min(whole),
         "network_ms": statistics.median(inner),
         "outside_share": 1.0 - statistics.median(inner) / milliseconds,
         "list_ms": statistics.median(build),
-        "us_per_atom": 1e3 * milliseconds / len(system.positions),
+        "us_per_atom": 1e3 * milliseconds / n_atoms,
         "tflops": work / (1e9 * milliseconds),
-        "kept_edges_per_atom": found.n_kept / len(system.positions),
+        "kept_edges_per_atom": found.n_kept / n_atoms,
         "peak_gib": torch.cuda.max_memory_allocated(device) / 2**30 if on_gpu else None,
+        "planned_gib": planned[TIERS.index(arguments.memory)] / 2**30,
         "force_error_ev_per_a": error,
         "same_forces_again": bool(torch.equal(found.forces, again.forces)),
         "same_energy_again": found.energy == again.energy,
@@ -201,7 +210,8 @@ def through_engine(
     wanted: np.ndarray,
 ) -> dict[str, Any]:
     """The same through the engine, as LAMMPS calls it, beside the row of its parts."""
-    engine = new_engine(plain, arguments.device, host_precision(precision, arguments))
+    precision_here = host_precision(precision, arguments)
+    engine = new_engine(plain, arguments.device, precision_here, arguments.memory)
     row = measure_engine(engine, system, arguments.rounds)
     row["engine_force_error"] = check_forces(row.pop("forces"), wanted, precision)
     return row
@@ -245,7 +255,8 @@ def describe(label: str, row: dict[str, Any]) -> str:
     return (
         f"{label:32} {row['step_ms']:9.2f} ±{row['step_ms_spread']:.2f} ms, list "
         f"{row['list_ms']:.2f}, outside {100 * row['outside_share']:.1f} %, "
-        f"{row['tflops']:.2f} TFLOP/s, {memory} GiB, engine {row['engine_ms']:.2f} ms, "
+        f"{row['tflops']:.2f} TFLOP/s, {memory} of "
+        f"{row['planned_gib']:.2f} GiB planned, engine {row['engine_ms']:.2f} ms, "
         f"outside {100 * row['engine_outside_share']:.1f} %, "
         f"{row['force_error_ev_per_a']:.1e} eV/Å"
     )
@@ -261,11 +272,14 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         else "cpu",
         "cuda": torch.version.cuda,
         "is_emulated": not on_gpu,
+        "memory_tier": arguments.memory,
         "ceilings": ceilings(device, arguments.quick),
     }
     print(results["ceilings"], flush=True)
+    torch.ops.petmad.choose_memory(arguments.memory)
     systems = make_systems(arguments.quick)
-    systems = {k: v for k, v in systems.items() if k in (arguments.systems or systems)}
+    usual = [k for k, v in systems.items() if len(v.positions) <= MOST_ATOMS]
+    systems = {k: v for k, v in systems.items() if k in (arguments.systems or usual)}
     for size in arguments.sizes:
         plain, fast = make_models(size)
         fast = fast.to(device)
@@ -290,6 +304,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
                     torch.cuda.empty_cache()
                 results[label] = row
                 print(describe(label, row), flush=True)
+    torch.ops.petmad.choose_memory("keep")
     torch.ops.petmad_cuda.choose_precision("auto")
     torch.backends.cuda.matmul.allow_tf32 = False
     return results
@@ -304,7 +319,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--precisions", nargs="+", default=list(PRECISIONS), choices=PRECISIONS
     )
-    parser.add_argument("--systems", nargs="+", help="names in the table; default: all")
+    parser.add_argument(
+        "--systems", nargs="+", help="names in the table; default: up to 100,000 atoms"
+    )
+    parser.add_argument("--memory", default="keep", choices=TIERS, help="the tier")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--output", default="gpu", help="name under results/")
     found = parser.parse_args(arguments)

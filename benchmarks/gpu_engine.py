@@ -72,13 +72,15 @@ def real_operators() -> Iterator[None]:
         torch.ops.petmad = chosen
 
 
-def new_engine(plain: Potential, device: str, precision: str) -> Engine:
+def new_engine(
+    plain: Potential, device: str, precision: str, memory: str = "auto"
+) -> Engine:
     """Of the exported model, which tests itself on the device."""
     with tempfile.TemporaryDirectory() as folder, real_operators():
         path = pathlib.Path(folder) / "model.pt"
         export_model(plain, path, dtype="float32")
         name = "emulated" if device == "cpu" else device
-        return Engine(str(path), name, precision=precision)
+        return Engine(str(path), name, precision=precision, memory=memory)
 
 
 def measure_engine(engine: Engine, system: System, n_rounds: int) -> dict[str, Any]:

@@ -101,6 +101,7 @@ def make_systems(quick: bool) -> dict[str, System]:
         "5184 water": cell.repeat(2, 2, 2),
         "20736 water": cell.repeat(4, 4, 2),
         "62208 water": cell.repeat(6, 4, 4),
+        "222264 water": cell.repeat(7, 7, 7),
     }
 
 

@@ -42,6 +42,8 @@ bench() {
     local status=0
     python3 benchmarks/gpu.py --sizes XS S --rounds 10 || status=1
     python3 benchmarks/gpu.py --sizes M --rounds 5 --output gpu_M || status=1
+    python3 benchmarks/gpu.py --sizes S --rounds 3 --precisions fp32 --memory layers \
+        --systems "5184 water" "62208 water" "222264 water" --output gpu_layers || status=1
     cp benchmarks/results/gpu*.json "$out"
     return $status
 }

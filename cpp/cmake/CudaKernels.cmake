@@ -2,11 +2,14 @@
 add_library(
   petmad_cuda_ops OBJECT
   src/cuda/attention_op.cpp # attention, sums over edges
+  src/cuda/combine_op.cpp   # messages of both directions
   src/cuda/compress_op.cpp  # edge tokens
   src/cuda/cutoff_ops.cpp   # adaptive cutoffs
+  src/cuda/layer_op.cpp     # a whole GNN layer of the operators here, in blocks of centers
   src/cuda/list_ops.cpp     # neighbor list, geometry, folds
   src/cuda/registration.cpp # what torch calls on CUDA tensors
   src/cuda/row_ops.cpp      # linear layers and what surrounds them
+  src/cuda/row_steps.cpp    # what lies between two products
   src/cuda/tables.cpp       # GPU or emulation
   src/cuda/tensors.cpp      # streams, matrix products
 )

@@ -113,7 +113,8 @@ struct Engine::Impl {
         : options(chosen),
           model(path, is_emulated(chosen) ? "cpu" : chosen.device, chosen.precision),
           memory(parse_memory(chosen.memory, chosen.n_processes)) {
-        if (model.device().is_cuda() && chosen.memory == "auto") {
+        memory.on_gpu = model.device().is_cuda();
+        if (memory.on_gpu && chosen.memory == "auto") {
             memory.available = cuda::free_memory(model.device().index()) / 10 * 9
                                / std::max(chosen.n_processes, 1);
         }
@@ -143,7 +144,7 @@ struct Engine::Impl {
                     edges, conditions.first, conditions.second, halo, want_gradients, outputs
                 );
             } catch (const OutOfMemory& error) {
-                const auto lower = lower_request(memory_plan);
+                const auto lower = lower_request(memory_plan, memory);
                 PETMAD_CHECK(
                     lower && halo <= 0, "out of memory (", describe(memory_plan),
                     "): ", error.what(),

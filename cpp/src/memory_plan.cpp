@@ -11,8 +11,8 @@
 namespace petmad {
 namespace {
 
-constexpr int n_cpu_tiers = 3;
-const char* const tier_names[n_cpu_tiers] = {"keep", "wide", "layers"};
+constexpr int n_tiers = 3;
+const char* const tier_names[n_tiers] = {"keep", "wide", "layers"};
 
 struct Evaluation {
     MemoryRequest request;
@@ -32,21 +32,40 @@ struct Widths {
     int64_t largest_edge = 0; ///< at once within one operator, forward or backward
 };
 
-Widths widths_on_gpu(const NetworkSizes& s, bool keeps_wide) {
+/// What the transformer layers and compress of one GNN layer keep.
+Widths layer_widths_on_gpu(const NetworkSizes& s, bool keeps_wide) {
     const int64_t gate = s.gated ? 2 : 1;
     const int64_t d = s.d_pet;
     // attention of one row: its norm's input, queries, keys and values, mixed values and sums
     const int64_t attention = d + 1 + 3 * d + d + s.n_heads;
     const int64_t mlp = d + 1 + (keeps_wide ? gate * s.d_feedforward : 0);
     const int64_t center_mlp = s.d_node + 1 + (keeps_wide ? gate * 2 * s.d_node : 0);
-    const int64_t combination = 2 * d + 2 + (keeps_wide ? 2 * d : 0);
-    const int64_t heads = d + (keeps_wide ? s.d_head : 0) + 2 * s.d_head;
     Widths w;
-    w.edge = s.n_gnn_layers * (d + s.n_attention_layers * (attention + mlp) + combination) + heads;
-    w.center =
-        s.n_gnn_layers * s.n_attention_layers * (attention + center_mlp) + s.d_node + 3 * s.d_head;
+    w.edge = d + s.n_attention_layers * (attention + mlp);
+    w.center = s.n_attention_layers * (attention + center_mlp);
     // inner rows, their adjoint, the activated rows and theirs; or attention's adjoints
     w.largest_edge = std::max(2 * (gate + 1) * s.d_feedforward + 2 * d, 8 * d);
+    return w;
+}
+
+Widths widths_on_gpu(const NetworkSizes& s, MemoryTier tier) {
+    const int64_t d = s.d_pet;
+    const bool keeps_wide = tier == MemoryTier::keep;
+    const int64_t combination = 2 * d + 2 + (keeps_wide ? 2 * d : 0);
+    Widths w;
+    w.edge = s.n_gnn_layers * combination + d + (keeps_wide ? s.d_head : 0) + 2 * s.d_head;
+    w.center = s.d_node + 3 * s.d_head;
+    if (tier == MemoryTier::layers) {
+        w.edge += (s.n_gnn_layers - 1) * d; // the first layer's messages lie in a table
+        w.center += s.n_gnn_layers * s.d_node;
+        // a combination's inner rows, their adjoint, the normed or activated rows and theirs
+        w.largest_edge = 8 * d;
+    } else {
+        const Widths layer = layer_widths_on_gpu(s, keeps_wide);
+        w.edge += s.n_gnn_layers * layer.edge;
+        w.center += s.n_gnn_layers * layer.center;
+        w.largest_edge = layer.largest_edge;
+    }
     return w;
 }
 
@@ -75,22 +94,30 @@ Widths widths_on_cpu(const NetworkSizes& s, MemoryTier tier) {
     return w;
 }
 
-/// Of one block of centers in a layer that runs again, with the adjoints.
-int64_t bytes_of_block(const NetworkSizes& s, const EdgeCounts& n) {
+int64_t bytes_of(const NetworkSizes& sizes, const EdgeCounts& n, const Widths& w, int64_t raw) {
+    const int64_t numbers = n.n_kept * (w.edge + w.largest_edge) + n.n_centers * w.center;
+    return numbers * sizes.bytes_per_number + n.n_raw * raw;
+}
+
+/// The rows of the largest of a layer's blocks of centers.
+EdgeCounts largest_block(const EdgeCounts& n, int64_t most_rows) {
+    EdgeCounts block;
+    block.n_kept = std::min(n.n_kept, most_rows);
+    block.n_centers = n.n_kept > 0 ? n.n_centers * block.n_kept / n.n_kept : 0;
+    return block;
+}
+
+/// Widths of a block of centers in a layer that runs again, with the adjoints.
+Widths block_widths_on_cpu(const NetworkSizes& s) {
     NetworkSizes one = s;
     one.n_gnn_layers = 1;
     const Widths kept = widths_on_cpu(one, MemoryTier::keep);
     const Widths outside = widths_on_cpu(one, MemoryTier::layers);
-    const int64_t edge = kept.edge - outside.edge - 2 * s.d_pet - 2 - 2 * s.d_head + 8 * s.d_pet;
-    const int64_t center = kept.center - outside.center - 2 * s.d_head;
-    const int64_t n_edges = std::min(n.n_kept, rows_per_layer_block);
-    const int64_t n_centers = n.n_kept > 0 ? n.n_centers * n_edges / n.n_kept : 0;
-    return (n_edges * edge + n_centers * center) * s.bytes_per_number;
-}
-
-int64_t bytes_of(const NetworkSizes& sizes, const EdgeCounts& n, const Widths& w, int64_t raw) {
-    const int64_t numbers = n.n_kept * (w.edge + w.largest_edge) + n.n_centers * w.center;
-    return numbers * sizes.bytes_per_number + n.n_raw * raw;
+    Widths w;
+    w.edge = kept.edge - outside.edge - 2 * s.d_pet - 2 - 2 * s.d_head;
+    w.center = kept.center - outside.center - 2 * s.d_head;
+    w.largest_edge = 8 * s.d_pet;
+    return w;
 }
 
 std::string gibibytes(int64_t bytes) {
@@ -111,7 +138,7 @@ void check_count(const std::vector<int64_t>& numbers, size_t wanted, const char*
 std::string to_string(MemoryTier tier) { return tier_names[static_cast<int>(tier)]; }
 
 MemoryTier parse_memory_tier(const std::string& name) {
-    for (int k = 0; k < n_cpu_tiers; ++k) {
+    for (int k = 0; k < n_tiers; ++k) {
         if (name == tier_names[k]) {
             return static_cast<MemoryTier>(k);
         }
@@ -128,21 +155,25 @@ std::vector<int64_t> bytes_on_cpu(const NetworkSizes& sizes, const EdgeCounts& c
     // Measured on 20,577 and 98,304 atoms of water with 181 raw edges each.
     constexpr int64_t per_raw_edge = 140;
     std::vector<int64_t> bytes;
-    for (int k = 0; k < n_cpu_tiers; ++k) {
+    for (int k = 0; k < n_tiers; ++k) {
         const Widths widths = widths_on_cpu(sizes, static_cast<MemoryTier>(k));
         bytes.push_back(bytes_of(sizes, counts, widths, per_raw_edge));
     }
-    bytes.back() += bytes_of_block(sizes, counts);
+    const EdgeCounts block = largest_block(counts, rows_per_layer_block);
+    bytes.back() += bytes_of(sizes, block, block_widths_on_cpu(sizes), 0);
     return bytes;
 }
 
 std::vector<int64_t> bytes_on_gpu(const NetworkSizes& sizes, const EdgeCounts& counts) {
-    // vector, center, neighbor, reverse; distance, cutoff and mask, with their adjoints
-    constexpr int64_t per_raw_edge = 6 * 8 + 10 * 8;
+    // vector, its nodes and atoms, reverse, incidence; distance, cutoff, mask, with their adjoints
+    constexpr int64_t per_raw_edge = 9 * 8 + 10 * 8;
     std::vector<int64_t> bytes;
-    for (const bool keeps_wide : {true, false}) {
-        bytes.push_back(bytes_of(sizes, counts, widths_on_gpu(sizes, keeps_wide), per_raw_edge));
+    for (int k = 0; k < n_tiers; ++k) {
+        const Widths widths = widths_on_gpu(sizes, static_cast<MemoryTier>(k));
+        bytes.push_back(bytes_of(sizes, counts, widths, per_raw_edge));
     }
+    const EdgeCounts block = largest_block(counts, rows_per_gpu_block);
+    bytes.back() += bytes_of(sizes, block, layer_widths_on_gpu(sizes, true), 0);
     return bytes;
 }
 
@@ -161,12 +192,15 @@ MemoryPlan make_plan(const std::vector<int64_t>& bytes, const MemoryRequest& req
     return plan;
 }
 
-std::optional<MemoryRequest> lower_request(const MemoryPlan& failed) {
+std::optional<MemoryRequest> lower_request(const MemoryPlan& failed, const MemoryRequest& request) {
     const int next = static_cast<int>(failed.tier) + 1;
     if (next >= static_cast<int>(failed.bytes.size())) {
         return std::nullopt;
     }
-    return MemoryRequest{false, static_cast<MemoryTier>(next), failed.available};
+    MemoryRequest lower = request;
+    lower.is_auto = false;
+    lower.tier = static_cast<MemoryTier>(next);
+    return lower;
 }
 
 void set_memory_request(const MemoryRequest& request) {
@@ -182,7 +216,8 @@ MemoryRequestGuard::~MemoryRequestGuard() { of_thread() = {}; }
 void plan_evaluation(const std::vector<int64_t>& sizes, const std::vector<int64_t>& counts) {
     Evaluation& evaluation = of_thread();
     const EdgeCounts of = edge_counts(counts);
-    MemoryPlan plan = make_plan(bytes_on_cpu(network_sizes(sizes), of), evaluation.request);
+    const auto bytes_of_tiers = evaluation.request.on_gpu ? bytes_on_gpu : bytes_on_cpu;
+    MemoryPlan plan = make_plan(bytes_of_tiers(network_sizes(sizes), of), evaluation.request);
     plan.n_centers = of.n_centers;
     evaluation.tier = plan.tier;
     if (evaluation.listener) {

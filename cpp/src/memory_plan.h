@@ -12,6 +12,9 @@ namespace petmad {
 /// one center: small enough for the cache, and for two threads to share.
 constexpr int64_t rows_per_layer_block = 2048;
 
+/// The same on a GPU: enough to fill it, little beside what a system that needs blocks keeps.
+constexpr int64_t rows_per_gpu_block = 131072;
+
 struct NetworkSizes {
     int64_t d_pet = 0, d_node = 0, d_feedforward = 0, d_head = 0;
     int64_t n_heads = 0, n_gnn_layers = 0, n_attention_layers = 0;
@@ -31,7 +34,6 @@ EdgeCounts edge_counts(const std::vector<int64_t>& numbers);
 
 /// Bytes of each tier: rows kept for the backward pass, the largest step's own, the raw list.
 std::vector<int64_t> bytes_on_cpu(const NetworkSizes& sizes, const EdgeCounts& counts);
-/// Of the first two tiers.
 std::vector<int64_t> bytes_on_gpu(const NetworkSizes& sizes, const EdgeCounts& counts);
 
 /// The tier that was asked for, or the first that fits, or the last.
@@ -40,6 +42,18 @@ MemoryPlan make_plan(const std::vector<int64_t>& bytes, const MemoryRequest& req
 /// The tier of this thread's evaluations.
 MemoryTier memory_tier();
 void set_memory_tier(MemoryTier tier);
+
+/// Another tier for this thread while it lives.
+class MemoryTierGuard {
+public:
+    explicit MemoryTierGuard(MemoryTier tier) : before_(memory_tier()) { set_memory_tier(tier); }
+    ~MemoryTierGuard() { set_memory_tier(before_); }
+    MemoryTierGuard(const MemoryTierGuard&) = delete;
+    MemoryTierGuard& operator=(const MemoryTierGuard&) = delete;
+
+private:
+    MemoryTier before_;
+};
 
 /// What the evaluations of this thread shall do from now on.
 void set_memory_request(const MemoryRequest& request);
@@ -55,7 +69,7 @@ public:
 
 /// The request for another attempt where `failed` ran out of memory: one tier lower. Nothing where
 /// there is none, or nothing had been planned.
-std::optional<MemoryRequest> lower_request(const MemoryPlan& failed);
+std::optional<MemoryRequest> lower_request(const MemoryPlan& failed, const MemoryRequest& request);
 
 /// Called by an evaluation once it knows its edges: sets the tier of what follows. `sizes` and
 /// `counts` are the fields of the structs above.

@@ -11,13 +11,7 @@ from typing import List, Tuple
 import torch
 from torch import nn
 
-from .fast_rows import (
-    FastLinear,
-    FastMLP,
-    NormWeights,
-    has_operators,
-    runs_whole_layers,
-)
+from .fast_rows import FastMLP, NormWeights, has_operators, runs_gpu_kernels
 from .model import PETConfig, Potential, constants
 from .model.cutoff import OwnCutoffs, grid_probes
 from .model.pet import GNNLayer
@@ -120,7 +114,7 @@ class FastCombination(nn.Module):
         joined: Tuple[torch.Tensor, torch.Tensor],
     ) -> torch.Tensor:
         """New messages [n_edges, d_pet]."""
-        if not rows.is_cpu:
+        if not has_operators(rows):
             inner = self.first(self.plain_norm(joined[0], joined[1]))
             return messages + rows + self.second(nn.functional.silu(inner))
         return torch.ops.petmad.combine(
@@ -138,118 +132,69 @@ class FastCombination(nn.Module):
         )
 
 
-class FastTransformerLayer(nn.Module):
-    """:class:`petmad.model.transformer.TransformerLayer` on packed rows throughout."""
+class FastSumOnCenters(nn.Module):
+    """:class:`petmad.model.readout.SumOnCenters`, on GPUs in a fixed order."""
+
+    def forward(
+        self, base: torch.Tensor, centers: torch.Tensor, rows: torch.Tensor
+    ) -> torch.Tensor:
+        """Base [n_centers, w] + the rows [n_edges, w] of each center."""
+        if not runs_gpu_kernels(rows):
+            return base.index_add(0, centers, rows)
+        starts = torch.ops.petmad.edge_starts(centers, base.shape[0])
+        return torch.ops.petmad.sum_by_center(rows, rows.new_zeros(0), starts, base)
+
+
+class TransformerWeights(nn.Module):
+    """Weights of a transformer layer as the operator ``gnn_layer`` wants them."""
 
     def __init__(self, plain: TransformerLayer) -> None:
         super().__init__()
         self.plain = plain
-        self.pre_norm = plain.pre_norm
-        pre_norm = plain.norm_attention if plain.pre_norm else None
         like = plain.attention.input_linear.weight
-        self.norm = NormWeights(pre_norm, like)
         self.norm_attention = NormWeights(plain.norm_attention, like)
         self.norm_mlp = NormWeights(plain.norm_mlp, like)
-        activation = "SwiGLU" if plain.mlp.gated else "SiLU"
-        self.mlp = FastMLP(
-            plain.norm_mlp if plain.pre_norm else None,
-            (plain.mlp.w_in, plain.mlp.w_out),
-            activation,
-            residual=True,
-        )
-        self.output_linear = FastLinear(plain.attention.output_linear)
-        self.contraction, self.expansion, self.center_mlp = None, None, None
-        if plain.center_mlp is not None:
-            self.contraction = FastLinear(plain.center_contraction)
-            self.expansion = FastLinear(plain.center_expansion)
-            self.center_mlp = FastMLP(
-                plain.norm_center_features,
-                (plain.center_mlp.w_in, plain.center_mlp.w_out),
-                activation,
-                residual=True,
-            )
+        self.norm_center = NormWeights(plain.norm_center_features, like)
 
-    def weights(self) -> List[torch.Tensor]:
-        """As the operator ``gnn_layer`` wants them."""
-        attention = self.plain.attention
+    def forward(self) -> List[torch.Tensor]:
+        """12 of them, or 22 where the node state is wider than a token."""
+        plain = self.plain
         found = [
             self.norm_attention.gain,
             self.norm_attention.bias,
-            attention.input_linear.weight,
-            attention.input_linear.bias,
-            attention.output_linear.weight,
-            attention.output_linear.bias,
+            plain.attention.input_linear.weight,
+            plain.attention.input_linear.bias,
+            plain.attention.output_linear.weight,
+            plain.attention.output_linear.bias,
             self.norm_mlp.gain,
             self.norm_mlp.bias,
-            self.mlp.first.weight,
-            self.mlp.first.bias,
-            self.mlp.second.weight,
-            self.mlp.second.bias,
+            plain.mlp.w_in.weight,
+            plain.mlp.w_in.bias,
+            plain.mlp.w_out.weight,
+            plain.mlp.w_out.bias,
         ]
         if (
-            self.contraction is not None
-            and self.expansion is not None
-            and self.center_mlp is not None
+            plain.center_contraction is not None
+            and plain.center_expansion is not None
+            and plain.center_mlp is not None
         ):
             found = found + [  # noqa: RUF005, TorchScript has no starred lists
-                self.contraction.plain.weight,
-                self.contraction.plain.bias,
-                self.expansion.plain.weight,
-                self.expansion.plain.bias,
-                self.center_mlp.norm.gain,
-                self.center_mlp.norm.bias,
-                self.center_mlp.first.weight,
-                self.center_mlp.first.bias,
-                self.center_mlp.second.weight,
-                self.center_mlp.second.bias,
+                plain.center_contraction.weight,
+                plain.center_contraction.bias,
+                plain.center_expansion.weight,
+                plain.center_expansion.bias,
+                self.norm_center.gain,
+                self.norm_center.bias,
+                plain.center_mlp.w_in.weight,
+                plain.center_mlp.w_in.bias,
+                plain.center_mlp.w_out.weight,
+                plain.center_mlp.w_out.bias,
             ]
         return found
 
-    def forward(
-        self, nodes: torch.Tensor, tokens: torch.Tensor, layout: TokenLayout
-    ) -> Tuple[torch.Tensor, torch.Tensor]:
-        """Node states [n_centers, d_node] and edge tokens [n_edges, d_pet], updated."""
-        plain = self.plain
-        if not has_operators(tokens):
-            return plain(nodes, tokens, layout)
-        n_centers, n_edges = nodes.shape[0], tokens.shape[0]
-        contracted = nodes
-        if self.contraction is not None:
-            contracted = self.contraction(nodes)
-        rows = torch.cat([contracted, tokens])
-        attended = self.attention(rows, layout)
-        if self.pre_norm:
-            center, change = attended.split([n_centers, n_edges])
-            tokens = self.mlp(tokens + change)
-        else:
-            rows = plain.norm_attention(rows + attended)
-            rows = plain.norm_mlp(self.mlp(rows))
-            center, tokens = rows.split([n_centers, n_edges])
-        if self.expansion is not None and self.center_mlp is not None:
-            nodes = nodes + self.expansion(center)
-            return self.center_mlp(nodes), tokens
-        return center, tokens
-
-    def attention(self, rows: torch.Tensor, layout: TokenLayout) -> torch.Tensor:
-        """Attention of the (normed) rows, [n_rows, d_pet]."""
-        attention = self.plain.attention
-        qkv = torch.ops.petmad.norm_linear(
-            rows,
-            self.norm.name,
-            self.norm.gain,
-            self.norm.bias,
-            self.norm.epsilon,
-            attention.input_linear.weight,
-            attention.input_linear.bias,
-        )
-        mixed = torch.ops.petmad.attention(
-            qkv, layout.log_weights, layout.starts, attention.num_heads, attention.scale
-        )
-        return self.output_linear(mixed)
-
 
 class FastGNNLayer(nn.Module):
-    """:class:`petmad.model.pet.GNNLayer` with geometry and species folded."""
+    """:class:`petmad.model.pet.GNNLayer` as one operator, with embeddings folded."""
 
     def __init__(self, plain: GNNLayer, first_messages: nn.Embedding) -> None:
         super().__init__()
@@ -261,7 +206,7 @@ class FastGNNLayer(nn.Module):
         self.n_heads = first_layer.attention.num_heads
         self.scale = first_layer.attention.scale
         self.layers = nn.ModuleList(
-            FastTransformerLayer(layer) for layer in plain.trans.layers
+            TransformerWeights(layer) for layer in plain.trans.layers
         )
         inner, outer = plain.compress[0], plain.compress[2]
         dtype = inner.weight.dtype
@@ -292,36 +237,11 @@ class FastGNNLayer(nn.Module):
         """Updated node states [n_nodes, d_node] and edge output [n_edges, d_pet]."""
         if not has_operators(geometry):
             return self.plain(nodes, messages, geometry, neighbor_species, layout)
-        if self.is_first:  # its messages are in the table
-            messages = messages[:, :0]
-        if runs_whole_layers(geometry):
-            return self.whole_layer(nodes, messages, geometry, neighbor_species, layout)
-        tokens = torch.ops.petmad.compress(
-            geometry,
-            messages,
-            neighbor_species,
-            self.table,
-            self.w_geometry,
-            self.w_message,
-            self.w_out,
-            self.b_out,
-        )
-        for layer in self.layers:
-            nodes, tokens = layer(nodes, tokens, layout)
-        return [nodes, tokens]
-
-    def whole_layer(
-        self,
-        nodes: torch.Tensor,
-        messages: torch.Tensor,
-        geometry: torch.Tensor,
-        neighbor_species: torch.Tensor,
-        layout: TokenLayout,
-    ) -> List[torch.Tensor]:
-        """The same as one operator, on a CPU."""
+        if self.is_first:  # its messages are in the table; a view would keep them all
+            messages = messages.new_zeros([messages.shape[0], 0])
         weights: List[torch.Tensor] = []
         for layer in self.layers:
-            weights = weights + layer.weights()
+            weights = weights + layer()
         nodes, tokens = torch.ops.petmad.gnn_layer(
             nodes,
             messages,
@@ -375,6 +295,7 @@ def make_fast(potential: Potential) -> None:
         if isinstance(readout, Readout):
             readout.node_heads = _fast_heads(readout.node_heads)
             readout.edge_heads = _fast_heads(readout.edge_heads)
+            readout.on_centers = FastSumOnCenters()
 
 
 def _fast_heads(heads: nn.ModuleList) -> nn.ModuleList:

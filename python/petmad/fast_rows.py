@@ -4,14 +4,14 @@ import torch
 from torch import nn
 
 
+def runs_gpu_kernels(x: torch.Tensor) -> bool:
+    """Whether ``x`` is on a GPU that this build has kernels for."""
+    return x.is_cuda and torch.ops.petmad.has_gpu_kernels()
+
+
 def has_operators(x: torch.Tensor) -> bool:
     """Whether the operators run where ``x`` is."""
-    return x.is_cpu or (x.is_cuda and torch.ops.petmad.has_gpu_kernels())
-
-
-def runs_whole_layers(x: torch.Tensor) -> bool:
-    """Whether one operator runs a GNN layer; elsewhere its parts have one each."""
-    return x.is_cpu
+    return x.is_cpu or runs_gpu_kernels(x)
 
 
 class NormWeights(nn.Module):
@@ -80,26 +80,3 @@ class FastMLP(nn.Module):
         if self.activate_output:
             y = nn.functional.silu(y)
         return x + y if self.residual else y
-
-
-class FastLinear(nn.Module):
-    """A linear layer by the product kernels."""
-
-    def __init__(self, plain: nn.Linear) -> None:
-        super().__init__()
-        self.plain = plain
-        self.register_buffer("nothing", plain.weight.new_zeros(0).detach())
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[n, d] in, [n, d_out] out."""
-        if not x.is_cpu:
-            return self.plain(x)
-        return torch.ops.petmad.norm_linear(
-            x,
-            "none",
-            self.nothing,
-            self.nothing,
-            0.0,
-            self.plain.weight,
-            self.plain.bias,
-        )

@@ -188,6 +188,85 @@ def test_compress(device, d_message, dtype):
     )
 
 
+def combine_arguments(kind, d, dtype):
+    """Those after the rows, and the same in plain torch."""
+    h = 2 * d + 3
+    norm, plain = norm_of(kind, 2 * d, dtype)
+    w_in, w_out = (0.3 * random(*s, dtype=dtype, seed=3) for s in [(h, 2 * d), (d, h)])
+    b_in, b_out = random(h, dtype=dtype, seed=4), random(d, dtype=dtype, seed=5)
+
+    def by_torch(messages, rows, reversed_):
+        inner = nn.functional.linear(plain(torch.cat([rows, reversed_], 1)), w_in, b_in)
+        second = nn.functional.linear(nn.functional.silu(inner), w_out, b_out)
+        return messages + rows + second
+
+    return (*norm, w_in, b_in, w_out, b_out), by_torch
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("d", [5, 24, 70])
+@pytest.mark.parametrize("kind", ["RMSNorm", "LayerNorm"])
+def test_combine(device, kind, d, dtype):
+    arguments, by_torch = combine_arguments(kind, d, dtype)
+    compare(
+        device,
+        lambda *three: kernels.combine(*three, *on(device, arguments)),
+        by_torch,
+        *[random(9, d, dtype=dtype, seed=k) for k in range(3)],
+    )
+
+
+@pytest.mark.parametrize("kind", ["RMSNorm", "LayerNorm"])
+def test_combine_again_gives_the_same_bits(device, kind):
+    arguments = on(device, combine_arguments(kind, 24, torch.float64)[0])
+    three = [random(9, 24, seed=k).to(device) for k in range(3)]
+
+    def run():
+        return with_gradients(lambda *x: kernels.combine(*x, *arguments), *three)
+
+    kept = run()
+    for tier in ("wide", "layers"):
+        kernels.choose_memory_tier(tier)
+        try:
+            again = run()
+        finally:
+            kernels.choose_memory_tier("keep")
+        for a, b in zip(kept, again, strict=True):
+            assert torch.equal(a, b)
+
+
+def test_what_combine_refuses(device):
+    arguments = on(device, combine_arguments("LayerNorm", 4, torch.float64)[0])
+    x = random(3, 4).to(device).requires_grad_(True)
+    with pytest.raises(RuntimeError, match=r"combine: messages .* do not fit weights"):
+        kernels.combine(x, x, x[:2], *arguments)
+    with pytest.raises(RuntimeError, match=r"`gain` has 4 numbers for rows of 8"):
+        kernels.combine(x, x, x, "RMSNorm", arguments[1][:4], *arguments[2:])
+    with pytest.raises(RuntimeError, match=r"combine has no norm"):
+        kernels.combine(x, x, x, "none", *arguments[1:])
+    y = kernels.combine(x, x, x, *arguments)
+    with pytest.raises(RuntimeError, match=r"second derivatives"):
+        torch.autograd.grad(y.sum(), x, create_graph=True)
+    arguments[4].requires_grad_(True)
+    with pytest.raises(RuntimeError, match=r"a weight .* asks for a gradient"):
+        kernels.combine(x, x, x, *arguments)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("width", [1, 3, 40])
+def test_sum_by_center_of_equal_weights(device, width, dtype):
+    counts = [2, 0, 35, 1]
+    starts = torch.tensor([0, *counts]).cumsum(0)
+    centers = torch.repeat_interleave(torch.arange(4), torch.tensor(counts))
+    compare(
+        device,
+        lambda r, b: kernels.sum_by_center(r, r.new_zeros(0), starts.to(device), b),
+        lambda r, b: b.index_add(0, centers, r),
+        random(38, width, dtype=dtype),
+        random(4, width, dtype=dtype, seed=2),
+    )
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("width", [1, 3, 40])
 def test_sum_by_center(device, width, dtype):
@@ -209,6 +288,7 @@ def test_order_of_the_lanes_does_not_matter():
     qkv, log_weights = random(47, 3 * 2 * 20), -random(44, seed=3).abs()
     norm, _ = norm_of("LayerNorm", 40, torch.float64)
     w = random(40, 40, seed=4)
+    arguments, _ = combine_arguments("LayerNorm", 40, torch.float64)
 
     def all_of_it():
         return [
@@ -217,6 +297,10 @@ def test_order_of_the_lanes_does_not_matter():
             ),
             *with_gradients(
                 lambda x: kernels.mlp(x, *norm, w, w[0], w, w[1], "SiLU", True, True), w
+            ),
+            *with_gradients(
+                lambda x, y, z: kernels.combine(x, y, z, *arguments),
+                *[random(9, 40, seed=k) for k in range(3)],
             ),
             *with_gradients(
                 lambda r, v: kernels.sum_by_center(r, v, starts, r[:3]),

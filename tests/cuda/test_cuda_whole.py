@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from cuda_tools import Emulated, assert_alike
+from cuda_tools import Emulated, assert_alike, assert_same_in_reverse, kernels
 from graphs import make_graph
 from structures import chain, crystal, ethanol, far_pair, random_structure
 from variants import VARIANTS, make_potential
@@ -13,19 +13,31 @@ from variants import VARIANTS, make_potential
 from petmad import fast_network
 from petmad._engine import Engine
 from petmad.export import export_model
-from petmad.fast_network import make_fast
+from petmad.fast_network import make_fast, network_sizes
 
 
 SMALL_CUTOFF = {"cutoff": 3.0, "cutoff_width_adaptive": 0.9}
+TIERS = ("keep", "wide", "layers")
+
+
+@pytest.fixture(autouse=True)
+def _keeps_again():
+    yield
+    torch.ops.petmad.choose_memory("keep")
 
 
 @pytest.fixture
-def on_kernels(device, monkeypatch):
-    """The device; on a CPU the exported network's operators are the emulated ones."""
+def emulated(monkeypatch):
+    """The exported network's operators are the emulated ones."""
+    monkeypatch.setattr(torch.ops, "petmad", Emulated())
+    monkeypatch.setattr(fast_network, "runs_gpu_kernels", lambda x: True)
+
+
+@pytest.fixture
+def on_kernels(device, request):
+    """The device; on a CPU the kernels are emulated."""
     if device.type == "cpu":
-        monkeypatch.setattr(torch.ops, "petmad", Emulated())
-        # GPUs have no operator of a whole layer
-        monkeypatch.setattr(fast_network, "runs_whole_layers", lambda x: False)
+        request.getfixturevalue("emulated")
     return device
 
 
@@ -88,11 +100,88 @@ def test_the_kernels_are_what_runs(on_kernels, monkeypatch):
     monkeypatch.setattr(torch.ops, "petmad", Recorder())
     changes = {"num_neighbors_adaptive": 5}
     compare(on_kernels, "modern", [ethanol()], torch.float64, **changes)
-    expected = {"adaptive_cutoffs_solver", "attention", "compress", "edge_starts"}
-    assert expected | {"mlp", "norm_linear"} <= set(names)
+    expected = {"adaptive_cutoffs_solver", "edge_starts", "gnn_layer", "combine"}
+    assert expected | {"mlp", "sum_by_center"} <= set(names)
 
 
-def test_the_same_forces_every_time(on_kernels):
+@pytest.fixture
+def in_blocks():
+    """Tier ``layers`` in blocks of few rows."""
+    kernels.choose_rows_per_block(12)
+    torch.ops.petmad.choose_memory("layers")
+    yield
+    kernels.choose_rows_per_block(131072)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_layers_that_run_twice(on_kernels, in_blocks, variant):
+    structures = [random_structure(11, 9), chain(), far_pair(), crystal()]
+    compare(on_kernels, variant, structures, torch.float64, **SMALL_CUTOFF)
+    assert torch.ops.petmad.memory_tier() == "layers"
+
+
+def test_one_block_gives_the_bits_of_the_other_tiers(on_kernels):
+    fast = make_potential("modern").requires_grad_(False)
+    make_fast(fast)
+    fast = fast.to(on_kernels)
+    graph = moved(make_graph([random_structure(4, 9)], 4.5), on_kernels)
+    found = {}
+    for tier in TIERS:
+        torch.ops.petmad.choose_memory(tier)
+        found[tier] = answer(fast, graph, ["energy"])
+    for name, value in found["keep"].items():
+        assert torch.equal(found["wide"][name], value), name
+        assert torch.equal(found["layers"][name], value), name
+
+
+def bytes_kept(potential, graph):
+    """Of distinct arrays that autograd holds after a forward pass, weights aside."""
+    arrays = {}
+
+    def pack(tensor):
+        storage = tensor.untyped_storage()
+        arrays[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    vectors = graph.edge_vectors.detach().requires_grad_(True)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        outputs = potential(graph._replace(edge_vectors=vectors), ["energy"])
+    assert outputs["energy"].requires_grad
+    weights = [*potential.parameters(), *potential.buffers()]
+    for weight in weights:
+        arrays.pop(weight.untyped_storage().data_ptr(), None)
+    return sum(arrays.values())
+
+
+def test_the_plan_counts_what_is_kept(emulated):
+    """All but the rows of the largest step and block, which are there for a while."""
+    d, d_node, d_inner, n_heads = 64, 256, 128, 4
+    changes = {"d_pet": d, "d_head": d, "d_node": d_node, "d_feedforward": d_inner}
+    changes |= {"num_heads": n_heads, "num_gnn_layers": 3, "num_attention_layers": 1}
+    fast = make_potential("modern", **changes).requires_grad_(False)
+    make_fast(fast)
+    graph = make_graph([random_structure(k, 12) for k in range(6)], 4.5)
+    n_nodes, n_edges = len(graph.structures), len(graph.centers)  # all are kept
+    sizes = network_sizes(fast.config, torch.float64)
+    planned = kernels.plan_memory(sizes, [n_nodes, 0, n_edges], 1)[0]
+    attention, at_once = 5 * d + 1 + n_heads, 6 * d_inner + 2 * d
+    block = n_edges * (d + attention + d + 1 + 2 * d_inner + at_once)
+    block += n_nodes * (attention + d_node + 1 + 4 * d_node)
+    passing = [n_edges * at_once, n_edges * at_once, n_edges * 8 * d + block]
+    for tier, needs, numbers in zip(TIERS, planned, passing, strict=True):
+        torch.ops.petmad.choose_memory(tier)
+        expected = needs - 8 * numbers
+        assert 0.93 * expected < bytes_kept(fast, graph) < expected, tier
+
+
+def test_answers_do_not_depend_on_the_order_of_lanes(in_blocks, emulated):
+    fast = make_potential("modern").requires_grad_(False)
+    make_fast(fast)
+    graph = make_graph([random_structure(4, 9)], 4.5)
+    assert_same_in_reverse(lambda: answer(fast, graph, ["energy"]).values())
+
+
+def test_the_same_answer_every_time(on_kernels):
     fast = make_potential("modern").to_dtype(torch.float32).requires_grad_(False)
     make_fast(fast)
     fast = fast.to(on_kernels)
@@ -101,9 +190,9 @@ def test_the_same_forces_every_time(on_kernels):
     )
     first = answer(fast, graph, ["energy"])
     for _ in range(3):
-        assert torch.equal(
-            answer(fast, graph, ["energy"])["gradients"], first["gradients"]
-        )
+        again = answer(fast, graph, ["energy"])
+        for name, value in first.items():
+            assert torch.equal(again[name], value), name
 
 
 @pytest.mark.cuda

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from petmad._ops import load_ops
+
 
 BENCHMARKS = pathlib.Path(__file__).parents[2] / "benchmarks"
 
@@ -17,6 +19,7 @@ def gpu(monkeypatch):
     import gpu
     from gpu_systems import EmulatedOperators
 
+    load_ops()
     monkeypatch.setattr(torch.ops, "petmad", EmulatedOperators())
 
     yield gpu
@@ -81,6 +84,18 @@ def test_quick_run_on_the_cpu(gpu, capsys):
     single = rows["tiny, 48 water, fp32"]["force_error_ev_per_a"]
     assert 0 < single < rows["tiny, 48 water, tf32"]["force_error_ev_per_a"]
     assert "tiny, 48 water, fp16" in capsys.readouterr().out
+
+
+def test_tier_and_plan_of_a_row(gpu):
+    arguments = ["--device", "cpu", "--quick", "--rounds", "1", "--systems", "24 water"]
+    planned = {}
+    for tier in ("keep", "layers"):
+        chosen = gpu.parse([*arguments, "--precisions", "fp32", "--memory", tier])
+        results = gpu.run(chosen)
+        assert results["memory_tier"] == tier
+        planned[tier] = results["tiny, 24 water, fp32"]["planned_gib"]
+    assert 0 < planned["layers"] < 2 * planned["keep"]
+    assert planned["layers"] != planned["keep"]
 
 
 def test_wrong_kernels_are_refused(gpu, monkeypatch):

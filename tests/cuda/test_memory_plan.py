@@ -5,8 +5,11 @@ import torch
 from cuda_tools import kernels, with_gradients
 
 
+ops = torch.ops.petmad
 S_SIZE = [256, 1024, 512, 256, 8, 3, 1, 4, 1]
 GIB = 2**30
+ROWS = 131072
+"""Rows of a block of centers on a GPU, see ``memory_plan.h``."""
 
 
 def plan(n_atoms, available=140 * GIB, sizes=S_SIZE):
@@ -15,29 +18,71 @@ def plan(n_atoms, available=140 * GIB, sizes=S_SIZE):
 
 
 def test_rows_of_one_layer_by_hand():
-    # one edge, no center: compress 2; attention x, 1, qkv, mixed, sums; mlp x, 1,
-    # inner; combination 2d, 2, inner 2d; head rows d, inner and two outputs
     sizes = [2, 8, 3, 5, 1, 1, 1, 8, 0]
-    kept = 2 + (2 + 1 + 6 + 2 + 1) + (2 + 1 + 3) + (4 + 2 + 4) + (2 + 5 + 10)
+    # one edge, no center. A layer: inner of compress; attention x, 1, qkv, mixed,
+    # sums; mlp x, 1, inner. Outside of it: combination 2d, 2, inner 2d; head rows d,
+    # inner and two outputs
+    layer = 2 + (2 + 1 + 6 + 2 + 1) + (2 + 1 + 3)
+    outside = (4 + 2 + 4) + (2 + 5 + 10)
     at_once = max(2 * 2 * 3 + 2 * 2, 8 * 2)
     bytes_, tier, _ = kernels.plan_memory(sizes, [0, 0, 1], 10**9)
-    assert bytes_[0] == 8 * (kept + at_once)
+    assert bytes_[0] == 8 * (layer + outside + at_once)
     assert bytes_[1] == bytes_[0] - 8 * (3 + 4 + 5)
+    # a block of one edge, that runs again, beside the combination
+    assert bytes_[2] == 8 * (outside - 4 - 5 + 8 * 2 + layer + at_once)
     assert tier == "keep"
+
+
+def test_messages_and_nodes_that_enter_layers_by_hand():
+    def needs(n_layers, counts):
+        sizes = [2, 8, 3, 5, 1, n_layers, 1, 8, 0]
+        return kernels.plan_memory(sizes, counts, 10**9)[0][2]
+
+    # another layer keeps the messages that enter it, and what the next are made of
+    assert needs(2, [0, 0, 1]) - needs(1, [0, 0, 1]) == 8 * (2 + 4 + 2)
+    assert needs(2, [1, 0, 0]) - needs(1, [1, 0, 0]) == 8 * 8
+
+
+def test_a_block_does_not_grow_with_the_system():
+    def needs(n_edges):
+        return kernels.plan_memory(S_SIZE, [0, 0, n_edges], 1)[0][2]
+
+    outside = needs(3 * ROWS) - needs(2 * ROWS)
+    assert needs(2 * ROWS) - needs(ROWS) == outside
+    assert needs(ROWS) > 2 * outside
+
+
+def test_an_evaluation_plans_for_where_it_runs():
+    counts = [1000, 205_000, 24_500]
+    needs = kernels.plan_memory(S_SIZE, counts, 1)[0]
+    assert needs[0] > 1.1 * ops.memory_needs(S_SIZE, counts)[0]  # the CPU's, to keep
+    tiers = {needs[0]: "keep", needs[0] - 1: "wide", needs[1] - 1: "layers"}
+    try:
+        for available, tier in tiers.items():
+            kernels.plan_for_gpu(available)
+            ops.plan_evaluation(S_SIZE, counts)
+            assert ops.memory_tier() == tier
+        ops.choose_memory(str((needs[0] - 1) // 10**6))
+        ops.plan_evaluation(S_SIZE, counts)
+        assert ops.memory_tier() == "keep"
+    finally:
+        ops.choose_memory("keep")
 
 
 def test_needs_grow_with_atoms_and_fall_with_tiers():
     small, large = plan(1000)[0], plan(2000)[0]
     assert large == [2 * b for b in small]
     assert small[1] < 0.75 * small[0]
+    assert plan(60_000)[0][2] < 0.6 * plan(60_000)[0][1]
 
 
 def test_first_tier_that_fits():
     needs = plan(60_000)[0]
     assert plan(60_000, needs[0])[1] == "keep"
     assert plan(60_000, needs[0] - 1)[1] == "wide"
-    bytes_, tier, line = plan(60_000, needs[1] - 1)
-    assert tier == "wide"
+    assert plan(60_000, needs[1] - 1)[1] == "layers"
+    bytes_, tier, line = plan(60_000, needs[2] - 1)
+    assert tier == "layers"
     assert "too little: use more ranks or GPUs, a smaller model or fewer atoms" in line
     assert f"({bytes_[0] / GIB:.3g} GiB to keep all)" in line
 
@@ -47,6 +92,13 @@ def test_sixty_thousand_atoms_of_s_fit_an_h200():
     assert tier == "keep"
     assert line.startswith("memory: ")
     assert line.endswith("140 GiB available, tier keep")
+
+
+def test_two_hundred_thousand_atoms_of_s_fit_an_h200():
+    _, tier, line = plan(200_000)
+    assert tier == "layers"
+    assert "140 GiB available, tier layers" in line
+    assert "too little" not in line
 
 
 def test_wrong_numbers_are_named():

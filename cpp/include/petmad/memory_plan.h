@@ -12,8 +12,7 @@ namespace petmad {
 enum class MemoryTier {
     keep,  ///< everything that the backward pass reads
     wide,  ///< all but the MLPs' inner rows, whose first product runs twice
-    layers ///< what enters and leaves each GNN layer, which runs twice, in blocks of centers;
-           ///< on a GPU the same as `wide`
+    layers ///< what enters and leaves each GNN layer, which runs twice, in blocks of centers
 };
 
 /// keep, wide or layers.
@@ -26,6 +25,7 @@ struct MemoryRequest {
     bool is_auto = true;                ///< the first tier that fits, or the last
     MemoryTier tier = MemoryTier::keep; ///< if not
     int64_t available = 0;              ///< bytes; 0: nobody knows, everything is kept
+    bool on_gpu = false;                ///< what the plan is for
 };
 
 /// "auto" (what the machine has free now, divided among so many processes; the engine asks a GPU),

@@ -4,7 +4,6 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "../memory_plan.h"
-#include "norm.h"
 
 namespace petmad::cpu {
 namespace {
@@ -20,31 +19,10 @@ template <typename T> void join(const T* left, const T* right, int64_t n, int64_
     }
 }
 
-/// What does not depend on the rows.
-struct Weights {
-    NormKind norm;
-    Tensor gain, bias;
-    double epsilon;
-    Tensor w_in, b_in, w_out, b_out;
-
-    void check(const Tensor& messages, const Tensor& rows, const Tensor& reversed) const {
-        check_frozen({gain, bias, w_in, b_in, w_out, b_out});
-        PETMAD_CHECK(
-            messages.dim() == 2 && messages.sizes() == rows.sizes()
-                && rows.sizes() == reversed.sizes() && w_in.size(1) == 2 * rows.size(1)
-                && w_out.size(1) == w_in.size(0) && w_out.size(0) == rows.size(1)
-                && b_in.numel() == w_in.size(0) && b_out.numel() == w_out.size(0),
-            "combine: messages ", messages.sizes(), ", rows ", rows.sizes(), " and reversed ",
-            reversed.sizes(), " do not fit weights ", w_in.sizes(), " and ", w_out.sizes(),
-            "; pass one row per edge in each, and the layer's own weights"
-        );
-    }
-};
-
 template <typename T>
 void forward_rows(
-    const Weights& weights, const Tensor& messages, const Tensor& rows, const Tensor& reversed,
-    const Tensor& statistics, const Tensor& inner, Tensor& result
+    const CombineWeights& weights, const Tensor& messages, const Tensor& rows,
+    const Tensor& reversed, const Tensor& statistics, const Tensor& inner, Tensor& result
 ) {
     const int64_t d = rows.size(1);
     const int64_t h = weights.w_in.size(0);
@@ -68,7 +46,7 @@ void forward_rows(
 
 template <typename T>
 void backward_rows(
-    const Weights& weights, const variable_list& kept, const Tensor& dy, Tensor& d_rows,
+    const CombineWeights& weights, const variable_list& kept, const Tensor& dy, Tensor& d_rows,
     Tensor& d_reversed
 ) {
     const Tensor &rows = kept[0], &reversed = kept[1], &statistics = kept[2], &inner = kept[3];
@@ -107,7 +85,7 @@ void backward_rows(
 struct Combine : torch::autograd::Function<Combine> {
     static Tensor forward(
         AutogradContext* context, const Tensor& messages_, const Tensor& rows_,
-        const Tensor& reversed_, const Weights& weights
+        const Tensor& reversed_, const CombineWeights& weights
     ) {
         const at::AutoDispatchBelowADInplaceOrView guard;
         weights.check(messages_, rows_, reversed_);
@@ -137,7 +115,7 @@ struct Combine : torch::autograd::Function<Combine> {
     static variable_list backward(AutogradContext* context, const variable_list& gradients) {
         check_once();
         const variable_list s = context->get_saved_variables();
-        const Weights weights{
+        const CombineWeights weights{
             static_cast<NormKind>(context->saved_data["norm"].toInt()),
             s[4],
             s[5],
@@ -216,12 +194,27 @@ struct DistinctRows : torch::autograd::Function<DistinctRows> {
 
 } // namespace
 
+void CombineWeights::check(
+    const Tensor& messages, const Tensor& rows, const Tensor& reversed
+) const {
+    check_frozen({gain, bias, w_in, b_in, w_out, b_out});
+    PETMAD_CHECK(
+        messages.dim() == 2 && messages.sizes() == rows.sizes() && rows.sizes() == reversed.sizes()
+            && w_in.size(1) == 2 * rows.size(1) && w_out.size(1) == w_in.size(0)
+            && w_out.size(0) == rows.size(1) && b_in.numel() == w_in.size(0)
+            && b_out.numel() == w_out.size(0),
+        "combine: messages ", messages.sizes(), ", rows ", rows.sizes(), " and reversed ",
+        reversed.sizes(), " do not fit weights ", w_in.sizes(), " and ", w_out.sizes(),
+        "; pass one row per edge in each, and the layer's own weights"
+    );
+}
+
 Tensor combine(
     const Tensor& messages, const Tensor& rows, const Tensor& reversed, const std::string& norm,
     const Tensor& gain, const Tensor& bias, double epsilon, const Tensor& w_in, const Tensor& b_in,
     const Tensor& w_out, const Tensor& b_out
 ) {
-    const Weights weights{norm_kind(norm), gain, bias, epsilon, w_in, b_in, w_out, b_out};
+    const CombineWeights weights{norm_kind(norm), gain, bias, epsilon, w_in, b_in, w_out, b_out};
     return Combine::apply(messages, rows, reversed, weights);
 }
 

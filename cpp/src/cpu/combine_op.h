@@ -5,6 +5,8 @@
 
 #include <torch/types.h>
 
+#include "norm.h"
+
 namespace petmad::cpu {
 
 /// messages + rows + mlp(norm([rows, reversed])), the three [n, d], without the wide array.
@@ -17,6 +19,19 @@ torch::Tensor combine(
     const torch::Tensor& w_in, const torch::Tensor& b_in, const torch::Tensor& w_out,
     const torch::Tensor& b_out
 );
+
+/// The weights above.
+struct CombineWeights {
+    NormKind norm;
+    torch::Tensor gain, bias;
+    double epsilon;
+    torch::Tensor w_in, b_in, w_out, b_out;
+
+    /// Throws Error: shapes that do not fit, weights that ask for gradients.
+    void check(
+        const torch::Tensor& messages, const torch::Tensor& rows, const torch::Tensor& reversed
+    ) const;
+};
 
 /// Rows [n, d] of rows [n_rows, d] by distinct indices [n] int64; the backward pass gathers too.
 /// Differentiable once. Throws Error: an index outside of the rows, or one that occurs twice.

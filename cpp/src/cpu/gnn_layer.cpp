@@ -5,6 +5,30 @@
 namespace petmad::cpu {
 namespace {
 
+constexpr size_t n_narrow = 12; // weights of a transformer layer
+constexpr size_t n_wide = 22;   // with those of a wider node state
+
+TransformerWeights transformer_weights(
+    const Tensor* w, bool expanded, NormKind kind, double epsilon, bool pre_norm, bool gated,
+    const Heads& heads
+) {
+    TransformerWeights t;
+    t.pre_norm = pre_norm;
+    t.expanded = expanded;
+    t.heads = heads;
+    t.norm_attention = {kind, w[0], w[1], epsilon};
+    t.input = {w[2], w[3]};
+    t.output = {w[4], w[5]};
+    t.norm_mlp = {kind, w[6], w[7], epsilon};
+    t.mlp = {pre_norm ? t.norm_mlp : NormWeights{}, {w[8], w[9]}, {w[10], w[11]}, gated, true};
+    if (expanded) {
+        t.contraction = {w[12], w[13]};
+        t.expansion = {w[14], w[15]};
+        t.center_mlp = {{kind, w[16], w[17], epsilon}, {w[18], w[19]}, {w[20], w[21]}, gated, true};
+    }
+    return t;
+}
+
 Tensor like(const Tensor& rows, int64_t n, int64_t width) {
     return torch::empty({n, width}, rows.options());
 }
@@ -143,22 +167,56 @@ void check_layer(const TransformerWeights& w, const GnnInput& input, int64_t d) 
 
 } // namespace
 
-GnnInput GnnInput::part(int64_t first, int64_t last) const {
+c10::intrusive_ptr<HeldWeights> hold_weights(
+    int64_t d_node, const std::vector<Tensor>& compress, const std::vector<Tensor>& layers,
+    const std::string& norm, double epsilon, bool pre_norm, bool gated, const Heads& heads
+) {
+    PETMAD_CHECK(
+        compress.size() == 5, "gnn_layer: got ", compress.size(), " weights of compress; pass 5"
+    );
+    const bool expanded = d_node != compress[3].size(0);
+    const size_t n_each = expanded ? n_wide : n_narrow;
+    PETMAD_CHECK(
+        !layers.empty() && layers.size() % n_each == 0, "gnn_layer: got ", layers.size(),
+        " weights of layers; pass ", n_each, " of each"
+    );
+    GnnWeights weights;
+    weights.compress = {compress[0], compress[1], compress[2], compress[3], compress[4]};
+    for (size_t first = 0; first < layers.size(); first += n_each) {
+        weights.layers.push_back(transformer_weights(
+            layers.data() + first, expanded, norm_kind(norm), epsilon, pre_norm, gated, heads
+        ));
+    }
+    return c10::make_intrusive<HeldWeights>(std::move(weights));
+}
+
+std::vector<CenterBlock> center_blocks(const Tensor& starts, int64_t most_rows) {
+    std::vector<CenterBlock> blocks;
     const auto* start = in<int64_t>(starts);
-    const int64_t from = start[first];
-    const int64_t n = start[last] - from;
-    const auto of_edges = [&](const Tensor& rows) { return rows.narrow(0, from, n); };
+    const int64_t n_centers = starts.numel() - 1;
+    for (int64_t first = 0; first < n_centers;) {
+        int64_t last = first + 1;
+        while (last < n_centers && start[last + 1] + last + 1 - start[first] - first <= most_rows) {
+            ++last;
+        }
+        blocks.push_back({first, last - first, start[first], start[last] - start[first]});
+        first = last;
+    }
+    return blocks;
+}
+
+GnnInput GnnInput::part(const CenterBlock& block) const {
     return {
-        nodes.defined() ? nodes.narrow(0, first, last - first) : nodes,
-        messages.defined() ? of_edges(messages) : messages,
-        of_edges(geometry),
-        of_edges(species),
-        of_edges(log_weights),
-        starts.narrow(0, first, last - first + 1) - from,
+        block.of_centers(nodes),
+        block.of_edges(messages),
+        block.of_edges(geometry),
+        block.of_edges(species),
+        block.of_edges(log_weights),
+        starts.narrow(0, block.first, block.n_centers + 1) - block.first_edge,
     };
 }
 
-void check(const GnnWeights& weights, const GnnInput& input) {
+void check_shapes(const GnnWeights& weights, const GnnInput& input) {
     PETMAD_CHECK(
         input.nodes.dim() == 2 && input.starts.numel() == input.nodes.size(0) + 1
             && input.n_edges() == input.geometry.size(0) && !weights.layers.empty(),
@@ -166,6 +224,10 @@ void check(const GnnWeights& weights, const GnnInput& input) {
         ", log_weights ", input.log_weights.sizes(), " and geometry ", input.geometry.sizes(),
         " do not fit together; pass one row per center and edge, and at least one layer"
     );
+}
+
+void check(const GnnWeights& weights, const GnnInput& input) {
+    check_shapes(weights, input);
     weights.compress.check(input.geometry, input.messages, input.species);
     for (const TransformerWeights& layer : weights.layers) {
         check_layer(layer, input, weights.compress.w_out.size(0));

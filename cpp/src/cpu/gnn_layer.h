@@ -3,7 +3,10 @@
 // evaluated by itself, with the same bits.
 #pragma once
 
+#include <string>
 #include <vector>
+
+#include <ATen/core/ivalue.h>
 
 #include "attention_op.h"
 #include "compress_op.h"
@@ -28,6 +31,37 @@ struct GnnWeights {
     std::vector<TransformerWeights> layers;
 };
 
+/// Weights of a whole operator, held by its backward pass.
+struct HeldWeights : torch::CustomClassHolder {
+    GnnWeights weights;
+    explicit HeldWeights(GnnWeights all) : weights(std::move(all)) {}
+};
+
+/// From the arguments of gnn_layer(), see gnn_layer_op.h, for node states `d_node` wide.
+/// Throws Error: another number of weights.
+c10::intrusive_ptr<HeldWeights> hold_weights(
+    int64_t d_node, const std::vector<Tensor>& compress, const std::vector<Tensor>& layers,
+    const std::string& norm, double epsilon, bool pre_norm, bool gated, const Heads& heads
+);
+
+/// A run of centers and their edges.
+struct CenterBlock {
+    int64_t first = 0, n_centers = 0;
+    int64_t first_edge = 0, n_edges = 0;
+
+    /// Its own of all rows; undefined stays undefined.
+    Tensor of_centers(const Tensor& rows) const {
+        return rows.defined() ? rows.narrow(0, first, n_centers) : rows;
+    }
+    Tensor of_edges(const Tensor& rows) const {
+        return rows.defined() ? rows.narrow(0, first_edge, n_edges) : rows;
+    }
+};
+
+/// All centers in blocks of at most so many rows, of centers and edges, or of one center.
+/// starts: [n_centers + 1] on the host.
+std::vector<CenterBlock> center_blocks(const Tensor& starts, int64_t most_rows);
+
 /// What enters: rows of centers, then of edges sorted by center.
 struct GnnInput {
     Tensor nodes;       ///< [n_centers, d_node]
@@ -39,8 +73,7 @@ struct GnnInput {
 
     int64_t n_centers() const { return starts.numel() - 1; }
     int64_t n_edges() const { return log_weights.numel(); }
-    /// Of centers first to last - 1 and their edges.
-    GnnInput part(int64_t first, int64_t last) const;
+    GnnInput part(const CenterBlock& block) const;
 };
 
 /// What leaves, or the adjoints of that.
@@ -74,7 +107,11 @@ struct GnnKept {
     std::vector<TransformerKept> layers;
 };
 
-/// Throws Error: shapes that do not fit, weights that ask for gradients.
+/// Throws Error: numbers of rows that do not fit together, no layer.
+void check_shapes(const GnnWeights& weights, const GnnInput& input);
+
+/// The same, and: widths that do not fit, a species that the table lacks, weights that ask for
+/// gradients.
 void check(const GnnWeights& weights, const GnnInput& input);
 
 /// Fills the output, where defined, and `kept`.

@@ -15,36 +15,6 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-constexpr size_t n_narrow = 12; // weights of a transformer layer
-constexpr size_t n_wide = 22;   // with those of a wider node state
-
-/// Weights of the whole operator, held by the backward pass.
-struct HeldWeights : torch::CustomClassHolder {
-    GnnWeights weights;
-    explicit HeldWeights(GnnWeights all) : weights(std::move(all)) {}
-};
-
-TransformerWeights transformer_weights(
-    const Tensor* w, bool expanded, NormKind kind, double epsilon, bool pre_norm, bool gated,
-    const Heads& heads
-) {
-    TransformerWeights t;
-    t.pre_norm = pre_norm;
-    t.expanded = expanded;
-    t.heads = heads;
-    t.norm_attention = {kind, w[0], w[1], epsilon};
-    t.input = {w[2], w[3]};
-    t.output = {w[4], w[5]};
-    t.norm_mlp = {kind, w[6], w[7], epsilon};
-    t.mlp = {pre_norm ? t.norm_mlp : NormWeights{}, {w[8], w[9]}, {w[10], w[11]}, gated, true};
-    if (expanded) {
-        t.contraction = {w[12], w[13]};
-        t.expansion = {w[14], w[15]};
-        t.center_mlp = {{kind, w[16], w[17], epsilon}, {w[18], w[19]}, {w[20], w[21]}, gated, true};
-    }
-    return t;
-}
-
 /// Every tensor of what a layer keeps, in one order.
 template <typename Kept, typename Visit> void for_each(Kept& kept, const Visit& visit) {
     visit(kept.inner);
@@ -61,42 +31,21 @@ template <typename Kept, typename Visit> void for_each(Kept& kept, const Visit& 
 /// Tensors among the saved ones that are the layer's input.
 constexpr size_t n_inputs = 6;
 
-/// Calls function(first, last) for blocks of centers.
-template <typename Function>
-void for_center_blocks(const Tensor& starts, const Function& function) {
-    const auto* start = in<int64_t>(starts);
-    const int64_t n_centers = starts.numel() - 1;
-    for (int64_t first = 0; first < n_centers;) {
-        int64_t last = first + 1;
-        while (last < n_centers
-               && start[last + 1] + last + 1 - start[first] - first <= rows_per_layer_block) {
-            ++last;
-        }
-        function(first, last);
-        first = last;
-    }
-}
-
-Tensor rows_of(const Tensor& rows, int64_t first, int64_t last) {
-    return rows.defined() ? rows.narrow(0, first, last - first) : rows;
-}
-
 /// Appends what the tier keeps of each block to saved.
 void forward_in_blocks(
     const GnnWeights& weights, const GnnInput& input, const GnnOutput& output, MemoryTier tier,
     variable_list& saved
 ) {
-    const auto* start = in<int64_t>(input.starts);
-    for_center_blocks(input.starts, [&](int64_t first, int64_t last) {
+    for (const CenterBlock& block : center_blocks(input.starts, rows_per_layer_block)) {
         GnnKept kept;
         gnn_forward(
-            weights, input.part(first, last), tier == MemoryTier::keep, kept,
-            {rows_of(output.nodes, first, last), rows_of(output.tokens, start[first], start[last])}
+            weights, input.part(block), tier == MemoryTier::keep, kept,
+            {block.of_centers(output.nodes), block.of_edges(output.tokens)}
         );
         if (tier != MemoryTier::layers) {
             for_each(kept, [&](const Tensor& tensor) { saved.push_back(tensor); });
         }
-    });
+    }
 }
 
 /// saved: the input, and behind it what forward_in_blocks has appended, if anything.
@@ -104,13 +53,9 @@ void backward_in_blocks(
     const GnnWeights& weights, const GnnInput& input, const variable_list& saved,
     const GnnOutput& d_output, const GnnGradients& gradients
 ) {
-    const auto* start = in<int64_t>(input.starts);
     size_t next = n_inputs;
-    for_center_blocks(input.starts, [&](int64_t first, int64_t last) {
-        const auto of_edges = [&](const Tensor& rows) {
-            return rows_of(rows, start[first], start[last]);
-        };
-        const GnnInput part = input.part(first, last);
+    for (const CenterBlock& block : center_blocks(input.starts, rows_per_layer_block)) {
+        const GnnInput part = input.part(block);
         GnnKept kept;
         if (saved.size() == n_inputs) {
             gnn_forward(weights, part, true, kept, {});
@@ -119,11 +64,12 @@ void backward_in_blocks(
             for_each(kept, [&](Tensor& tensor) { tensor = saved[next++]; });
         }
         gnn_backward(
-            weights, part, kept, {rows_of(d_output.nodes, first, last), of_edges(d_output.tokens)},
-            {rows_of(gradients.nodes, first, last), of_edges(gradients.messages),
-             of_edges(gradients.geometry), of_edges(gradients.log_weights)}
+            weights, part, kept,
+            {block.of_centers(d_output.nodes), block.of_edges(d_output.tokens)},
+            {block.of_centers(gradients.nodes), block.of_edges(gradients.messages),
+             block.of_edges(gradients.geometry), block.of_edges(gradients.log_weights)}
         );
-    });
+    }
 }
 
 struct GnnLayer : torch::autograd::Function<GnnLayer> {
@@ -191,24 +137,9 @@ std::tuple<Tensor, Tensor> gnn_layer(
     const std::vector<Tensor>& layers, const std::string& norm, double epsilon, bool pre_norm,
     bool gated, int64_t n_heads, double scale
 ) {
-    PETMAD_CHECK(
-        compress.size() == 5, "gnn_layer: got ", compress.size(), " weights of compress; pass 5"
+    const auto held = hold_weights(
+        nodes.size(-1), compress, layers, norm, epsilon, pre_norm, gated, {n_heads, scale}
     );
-    const bool expanded = nodes.size(-1) != compress[3].size(0);
-    const size_t n_each = expanded ? n_wide : n_narrow;
-    PETMAD_CHECK(
-        !layers.empty() && layers.size() % n_each == 0, "gnn_layer: got ", layers.size(),
-        " weights of layers; pass ", n_each, " of each"
-    );
-    GnnWeights weights;
-    weights.compress = {compress[0], compress[1], compress[2], compress[3], compress[4]};
-    for (size_t first = 0; first < layers.size(); first += n_each) {
-        weights.layers.push_back(transformer_weights(
-            layers.data() + first, expanded, norm_kind(norm), epsilon, pre_norm, gated,
-            {n_heads, scale}
-        ));
-    }
-    const auto held = c10::make_intrusive<HeldWeights>(std::move(weights));
     const variable_list found =
         GnnLayer::apply(nodes, messages, geometry, log_weights, species, starts, held);
     return {found[0], found[1]};

@@ -18,6 +18,10 @@ inline NormKind norm_kind(const std::string& name) {
     return name == "none" ? NormKind::none : name == "RMSNorm" ? NormKind::rms : NormKind::layer;
 }
 
+inline const char* norm_name(NormKind kind) {
+    return kind == NormKind::none ? "none" : kind == NormKind::rms ? "RMSNorm" : "LayerNorm";
+}
+
 /// Numbers per row that the backward pass needs.
 inline int64_t statistics_width(NormKind kind) { return static_cast<int64_t>(kind); }
 

@@ -100,10 +100,11 @@ struct SumByCenter : torch::autograd::Function<SumByCenter> {
         const at::AutoDispatchBelowADInplaceOrView below;
         PETMAD_CHECK(
             rows_.dim() == 2 && base.dim() == 2 && rows_.size(1) == base.size(1)
-                && weights_.numel() == rows_.size(0) && starts.numel() == base.size(0) + 1,
+                && (weights_.numel() == rows_.size(0) || weights_.numel() == 0)
+                && starts.numel() == base.size(0) + 1,
             "sum_by_center: rows ", rows_.sizes(), ", weights ", weights_.sizes(), ", starts ",
             starts.sizes(), " and base ", base.sizes(), " do not fit together",
-            "; pass one row and weight per edge, and one start per center and the end"
+            "; pass one row and weight (or none) per edge, one start per center and the end"
         );
         check_alike({rows_, weights_, base}, "sum_by_center");
         const c10::DeviceGuard guard(rows_.device());
@@ -114,20 +115,26 @@ struct SumByCenter : torch::autograd::Function<SumByCenter> {
         const Tensor sums = torch::empty_like(start);
         AT_DISPATCH_FLOATING_TYPES(rows.scalar_type(), "petmad::sum_by_center", [&] {
             network_of<scalar_t>(where).sum_rows(
-                where, in<scalar_t>(rows), in<scalar_t>(weights), in<int64_t>(starts),
+                where, in<scalar_t>(rows), in_or_null<scalar_t>(weights), in<int64_t>(starts),
                 in<scalar_t>(start), start.size(0), start.size(1), out<scalar_t>(sums)
             );
         });
-        context->save_for_backward({rows, weights, starts});
+        const bool weighs = weights.numel() > 0;
+        context->save_for_backward({weighs ? rows : weights, weights, starts});
+        context->saved_data["n_rows"] = rows.size(0);
         return sums;
     }
 
     static variable_list backward(AutogradContext* context, const variable_list& gradients) {
         cpu::check_once();
         const variable_list s = context->get_saved_variables();
-        const Tensor counts = s[2].diff();
-        const Tensor of_edges = torch::repeat_interleave(gradients[0], counts, 0, s[0].size(0));
-        return {of_edges * s[1].unsqueeze(1), (of_edges * s[0]).sum(1), Tensor(), gradients[0]};
+        const Tensor &rows = s[0], &weights = s[1], &starts = s[2];
+        const int64_t n_rows = context->saved_data["n_rows"].toInt();
+        const Tensor of_edges = torch::repeat_interleave(gradients[0], starts.diff(), 0, n_rows);
+        if (weights.numel() == 0) {
+            return {of_edges, torch::zeros_like(weights), Tensor(), gradients[0]};
+        }
+        return {of_edges * weights.unsqueeze(1), (of_edges * rows).sum(1), Tensor(), gradients[0]};
     }
 };
 

@@ -156,6 +156,17 @@ template <typename T> struct NetworkKernels {
         const Where&, bool is_layer_norm, const T* x, const T* gain, const T* statistics,
         const T* dy, const T* direct, int64_t n, int64_t w, T* dx
     );
+    /// The same over rows of two arrays beside each other: y [n, 2w] of left and right [n, w].
+    void (*paired_norm)(
+        const Where&, bool is_layer_norm, const T* left, const T* right, const T* gain,
+        const T* bias, T epsilon, int64_t n, int64_t w, T* y, T* statistics
+    );
+    /// d_left = adjoint + direct, d_right = adjoint.
+    void (*paired_norm_backward)(
+        const Where&, bool is_layer_norm, const T* left, const T* right, const T* gain,
+        const T* statistics, const T* dy, const T* direct, int64_t n, int64_t w, T* d_left,
+        T* d_right
+    );
     /// y [n, w] of u [n, 2w] (SwiGLU) or [n, w] (SiLU), after adding the bias to u.
     void (*activate)(
         const Where&, bool gated, const T* u, const T* bias, int64_t n, int64_t w, T* y
@@ -164,9 +175,10 @@ template <typename T> struct NetworkKernels {
         const Where&, bool gated, const T* u, const T* bias, const T* dy, int64_t n, int64_t w,
         T* du
     );
-    /// y = (product + bias) + direct, which may be null; y may be the product.
+    /// y = (product + bias) + direct + base, which may be null; y may be the product.
     void (*add_bias)(
-        const Where&, const T* product, const T* bias, const T* direct, int64_t n, int64_t w, T* y
+        const Where&, const T* product, const T* bias, const T* direct, const T* base, int64_t n,
+        int64_t w, T* y
     );
     /// inner = messages' product (null: none) + geometry @ w_geometry + table[species], and its
     /// SiLU.

@@ -8,16 +8,24 @@
 namespace petmad::cuda {
 namespace {
 
+template <typename T, typename From>
+void norm_of(
+    const Where& where, bool is_layer_norm, const From& x, const T* gain, const T* bias, T epsilon,
+    int64_t n, T* y, T* statistics
+) {
+    if (is_layer_norm) {
+        warps(where, n, 0, LayerNorm<T, From>{x, gain, bias, epsilon, y, statistics});
+    } else {
+        warps(where, n, 0, RmsNorm<T, From>{x, gain, epsilon, y, statistics});
+    }
+}
+
 template <typename T>
 void norm(
     const Where& where, bool is_layer_norm, const T* x, const T* gain, const T* bias, T epsilon,
     int64_t n, int64_t w, T* y, T* statistics
 ) {
-    if (is_layer_norm) {
-        warps(where, n, 0, LayerNorm<T>{x, gain, bias, epsilon, w, y, statistics});
-    } else {
-        warps(where, n, 0, RmsNorm<T>{x, gain, epsilon, w, y, statistics});
-    }
+    norm_of(where, is_layer_norm, Rows<T>{x, w}, gain, bias, epsilon, n, y, statistics);
 }
 
 template <typename T>
@@ -25,7 +33,34 @@ void norm_backward(
     const Where& where, bool is_layer_norm, const T* x, const T* gain, const T* statistics,
     const T* dy, const T* direct, int64_t n, int64_t w, T* dx
 ) {
-    warps(where, n, 0, NormBackward<T>{is_layer_norm, x, gain, statistics, dy, direct, w, dx});
+    warps(
+        where, n, 0,
+        NormBackward<T, Rows<T>, ToRows<T>>{
+            is_layer_norm, {x, w}, gain, statistics, dy, {direct, w, dx}
+        }
+    );
+}
+
+template <typename T>
+void paired_norm(
+    const Where& where, bool is_layer_norm, const T* left, const T* right, const T* gain,
+    const T* bias, T epsilon, int64_t n, int64_t w, T* y, T* statistics
+) {
+    const PairedRows<T> x{left, right, w};
+    norm_of(where, is_layer_norm, x, gain, bias, epsilon, n, y, statistics);
+}
+
+template <typename T>
+void paired_norm_backward(
+    const Where& where, bool is_layer_norm, const T* left, const T* right, const T* gain,
+    const T* statistics, const T* dy, const T* direct, int64_t n, int64_t w, T* d_left, T* d_right
+) {
+    warps(
+        where, n, 0,
+        NormBackward<T, PairedRows<T>, ToPairedRows<T>>{
+            is_layer_norm, {left, right, w}, gain, statistics, dy, {direct, w, d_left, d_right}
+        }
+    );
 }
 
 template <typename T>
@@ -45,9 +80,10 @@ void activate_backward(
 
 template <typename T>
 void add_bias(
-    const Where& where, const T* product, const T* bias, const T* direct, int64_t n, int64_t w, T* y
+    const Where& where, const T* product, const T* bias, const T* direct, const T* base, int64_t n,
+    int64_t w, T* y
 ) {
-    warps(where, n, 0, AddBias<T>{product, bias, direct, w, y});
+    warps(where, n, 0, AddBias<T>{product, bias, direct, base, w, y});
 }
 
 template <typename T>
@@ -78,8 +114,9 @@ void sum_rows(
 
 template <typename T>
 const NetworkKernels<T> network_table = {
-    norm<T>,  norm_backward<T>,  activate<T>,  activate_backward<T>,  add_bias<T>,
-    embed<T>, embed_backward<T>, attention<T>, attention_backward<T>, sum_rows<T>,
+    norm<T>,           norm_backward<T>,     paired_norm<T>,        paired_norm_backward<T>,
+    activate<T>,       activate_backward<T>, add_bias<T>,           embed<T>,
+    embed_backward<T>, attention<T>,         attention_backward<T>, sum_rows<T>,
 };
 
 } // namespace

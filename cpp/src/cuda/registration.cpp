@@ -70,8 +70,13 @@ std::tuple<std::vector<int64_t>, std::string, std::string> plan_memory_op(
     const std::vector<int64_t>& sizes, const std::vector<int64_t>& counts, int64_t available
 ) {
     const auto bytes = bytes_on_gpu(network_sizes(sizes), edge_counts(counts));
-    const MemoryPlan plan = make_plan(bytes, {true, MemoryTier::keep, available});
+    const MemoryPlan plan = make_plan(bytes, {true, MemoryTier::keep, available, true});
     return {plan.bytes, to_string(plan.tier), describe(plan)};
+}
+
+/// Evaluations of this thread shall plan for a GPU with so many bytes.
+void plan_for_gpu(int64_t available) {
+    set_memory_request({true, MemoryTier::keep, available, true});
 }
 
 /// Calls visit(name, function) for every operator that both namespaces have.
@@ -89,7 +94,9 @@ template <typename Visit> void for_shared(const Visit& visit) {
 template <typename Visit> void for_differentiable(const Visit& visit) {
     visit("adaptive_cutoffs_solver", solver_cutoffs);
     visit("adaptive_cutoffs_grid", grid_cutoffs);
+    visit("combine", combine);
     visit("compress", compress);
+    visit("gnn_layer", gnn_layer);
     visit("norm_linear", norm_linear);
     visit("attention", attention);
     visit("mlp", mlp);
@@ -108,7 +115,9 @@ TORCH_LIBRARY(petmad_cuda, library) {
     library.def("run_backwards", set_emulation_backwards);
     library.def("choose_precision", choose_precision);
     library.def("choose_memory_tier", choose_memory_tier);
+    library.def("choose_rows_per_block", set_rows_per_block);
     library.def("plan_memory", plan_memory_op);
+    library.def("plan_for_gpu", plan_for_gpu);
 }
 
 TORCH_LIBRARY_IMPL(petmad, CUDA, library) {

@@ -27,23 +27,71 @@ PETMAD_KERNEL void columns(int lane, int64_t width, const Column& column) {
     }
 }
 
-template <typename T> struct RmsNorm {
+/// Rows [n, w] in one array.
+template <typename T> struct Rows {
     const T* x;
+    int64_t w;
+
+    PETMAD_KERNEL int64_t width() const { return w; }
+    PETMAD_KERNEL T at(int64_t row, int64_t k) const { return x[row * w + k]; }
+};
+
+/// Rows of two arrays [n, half] beside each other.
+template <typename T> struct PairedRows {
+    const T* left;
+    const T* right;
+    int64_t half;
+
+    PETMAD_KERNEL int64_t width() const { return 2 * half; }
+    PETMAD_KERNEL T at(int64_t row, int64_t k) const {
+        return k < half ? left[row * half + k] : right[row * half + k - half];
+    }
+};
+
+/// Where the adjoints of Rows go; `direct` (null: nothing) is added.
+template <typename T> struct ToRows {
+    const T* direct;
+    int64_t w;
+    T* dx;
+
+    PETMAD_KERNEL void put(int64_t row, int64_t k, T value) const {
+        const int64_t at = row * w + k;
+        dx[at] = direct != nullptr ? direct[at] + value : value;
+    }
+};
+
+/// Where those of PairedRows go; `direct` is added to the left.
+template <typename T> struct ToPairedRows {
+    const T* direct;
+    int64_t half;
+    T* d_left;
+    T* d_right;
+
+    PETMAD_KERNEL void put(int64_t row, int64_t k, T value) const {
+        if (k < half) {
+            d_left[row * half + k] = direct[row * half + k] + value;
+        } else {
+            d_right[row * half + k - half] = value;
+        }
+    }
+};
+
+template <typename T, typename From> struct RmsNorm {
+    From x;
     const T* gain;
     T epsilon;
-    int64_t w;
     T* y;
     T* statistics;
 
     PETMAD_KERNEL void operator()(Warp& warp, int64_t row) const {
-        const T* mine = x + row * w;
+        const int64_t w = x.width();
         PerLane<T> squares;
         warp.lanes([&](int lane) {
-            columns(lane, w, [&](int64_t k) { squares[lane] += mine[k] * mine[k]; });
+            columns(lane, w, [&](int64_t k) { squares[lane] += x.at(row, k) * x.at(row, k); });
         });
         const T factor = T(1) / sqrt(warp.sum(squares) / T(w) + epsilon);
         warp.lanes([&](int lane) {
-            columns(lane, w, [&](int64_t k) { y[row * w + k] = mine[k] * factor * gain[k]; });
+            columns(lane, w, [&](int64_t k) { y[row * w + k] = x.at(row, k) * factor * gain[k]; });
             if (lane == 0) {
                 statistics[row] = factor;
             }
@@ -51,30 +99,32 @@ template <typename T> struct RmsNorm {
     }
 };
 
-template <typename T> struct LayerNorm {
-    const T* x;
+template <typename T, typename From> struct LayerNorm {
+    From x;
     const T* gain;
     const T* bias;
     T epsilon;
-    int64_t w;
     T* y;
     T* statistics;
 
     PETMAD_KERNEL void operator()(Warp& warp, int64_t row) const {
-        const T* mine = x + row * w;
+        const int64_t w = x.width();
         PerLane<T> sum;
-        warp.lanes([&](int lane) { columns(lane, w, [&](int64_t k) { sum[lane] += mine[k]; }); });
+        warp.lanes([&](int lane) {
+            columns(lane, w, [&](int64_t k) { sum[lane] += x.at(row, k); });
+        });
         const T mean = warp.sum(sum) / T(w);
         PerLane<T> squares;
         warp.lanes([&](int lane) {
             columns(lane, w, [&](int64_t k) {
-                squares[lane] += (mine[k] - mean) * (mine[k] - mean);
+                const T offset = x.at(row, k) - mean;
+                squares[lane] += offset * offset;
             });
         });
         const T factor = T(1) / sqrt(warp.sum(squares) / T(w) + epsilon);
         warp.lanes([&](int lane) {
             columns(lane, w, [&](int64_t k) {
-                y[row * w + k] = (mine[k] - mean) * factor * gain[k] + bias[k];
+                y[row * w + k] = (x.at(row, k) - mean) * factor * gain[k] + bias[k];
             });
             if (lane == 0) {
                 statistics[2 * row] = mean;
@@ -86,17 +136,16 @@ template <typename T> struct LayerNorm {
 
 /// With g = dy·gain, s = 1/√(...): dx = s g - x s³ <g·x>/w (RMS), or s (g - <g>/w - x̂ <g·x̂>/w)
 /// with x̂ = (x - mean) s (layer norm).
-template <typename T> struct NormBackward {
+template <typename T, typename From, typename To> struct NormBackward {
     bool is_layer_norm;
-    const T* x;
+    From x;
     const T* gain;
     const T* statistics;
     const T* dy;
-    const T* direct;
-    int64_t w;
-    T* dx;
+    To dx;
 
     PETMAD_KERNEL void operator()(Warp& warp, int64_t row) const {
+        const int64_t w = x.width();
         const T mean = is_layer_norm ? statistics[2 * row] : T(0);
         const T factor = is_layer_norm ? statistics[2 * row + 1] : statistics[row];
         PerLane<T> dot;
@@ -104,7 +153,7 @@ template <typename T> struct NormBackward {
         warp.lanes([&](int lane) {
             columns(lane, w, [&](int64_t k) {
                 const T g = dy[row * w + k] * gain[k];
-                dot[lane] += g * (x[row * w + k] - mean);
+                dot[lane] += g * (x.at(row, k) - mean);
                 sum[lane] += g;
             });
         });
@@ -113,9 +162,8 @@ template <typename T> struct NormBackward {
         const T shift = is_layer_norm ? total / T(w) : T(0);
         warp.lanes([&](int lane) {
             columns(lane, w, [&](int64_t k) {
-                const int64_t at = row * w + k;
-                const T change = factor * (dy[at] * gain[k] - shift - (x[at] - mean) * pull);
-                dx[at] = direct != nullptr ? direct[at] + change : change;
+                const T g = dy[row * w + k] * gain[k];
+                dx.put(row, k, factor * (g - shift - (x.at(row, k) - mean) * pull));
             });
         });
     }
@@ -170,6 +218,7 @@ template <typename T> struct AddBias {
     const T* product;
     const T* bias;
     const T* direct;
+    const T* base;
     int64_t w;
     T* y;
 
@@ -177,8 +226,8 @@ template <typename T> struct AddBias {
         warp.lanes([&](int lane) {
             columns(lane, w, [&](int64_t k) {
                 const int64_t at = row * w + k;
-                const T sum = product[at] + bias[k];
-                y[at] = direct != nullptr ? direct[at] + sum : sum;
+                const T sum = direct[at] + (product[at] + bias[k]);
+                y[at] = base != nullptr ? base[at] + sum : sum;
             });
         });
     }

@@ -2,10 +2,9 @@
 // what lies between two of them one kernel.
 #include <torch/csrc/autograd/custom_function.h>
 
-#include "../cpu/norm.h"
 #include "../memory_plan.h"
 #include "network_ops.h"
-#include "tensors.h"
+#include "row_steps.h"
 
 namespace petmad::cuda {
 namespace {
@@ -13,94 +12,6 @@ namespace {
 using cpu::NormKind;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
-
-/// A norm over rows, or none.
-struct Norm {
-    NormKind kind;
-    Tensor gain, bias;
-    double epsilon;
-
-    void check(const Tensor& x) const {
-        PETMAD_CHECK(
-            kind == NormKind::none || gain.numel() == x.size(1), "`gain` has ", gain.numel(),
-            " numbers for rows of ", x.size(1), "; pass one per column"
-        );
-    }
-
-    /// The normed rows; statistics are left for the backward pass.
-    Tensor forward(const Tensor& x, Tensor& statistics) const {
-        statistics = torch::empty({x.size(0), cpu::statistics_width(kind)}, x.options());
-        if (kind == NormKind::none) {
-            return x;
-        }
-        const Where where = where_of(x);
-        const Tensor y = torch::empty_like(x);
-        AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "petmad::norm", [&] {
-            network_of<scalar_t>(where).norm(
-                where, kind == NormKind::layer, in<scalar_t>(x), in<scalar_t>(gain),
-                in_or_null<scalar_t>(bias), static_cast<scalar_t>(epsilon), x.size(0), x.size(1),
-                out<scalar_t>(y), out<scalar_t>(statistics)
-            );
-        });
-        return y;
-    }
-
-    /// Adjoint of x, with `direct` (may be undefined) added.
-    Tensor backward(
-        const Tensor& x, const Tensor& statistics, const Tensor& dy, const Tensor& direct
-    ) const {
-        if (kind == NormKind::none) {
-            return direct.defined() ? dy + direct : dy;
-        }
-        const Where where = where_of(x);
-        const Tensor dx = torch::empty_like(x);
-        AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "petmad::norm backward", [&] {
-            network_of<scalar_t>(where).norm_backward(
-                where, kind == NormKind::layer, in<scalar_t>(x), in<scalar_t>(gain),
-                in<scalar_t>(statistics), in<scalar_t>(dy),
-                direct.defined() ? in<scalar_t>(direct) : nullptr, x.size(0), x.size(1),
-                out<scalar_t>(dx)
-            );
-        });
-        return dx;
-    }
-};
-
-/// act(u + bias)
-Tensor activate(const Tensor& u, const Tensor& bias, bool gated) {
-    const Where where = where_of(u);
-    const Tensor y = torch::empty({u.size(0), u.size(1) / (gated ? 2 : 1)}, u.options());
-    AT_DISPATCH_FLOATING_TYPES(u.scalar_type(), "petmad::activate", [&] {
-        network_of<scalar_t>(where).activate(
-            where, gated, in<scalar_t>(u), in<scalar_t>(bias), y.size(0), y.size(1),
-            out<scalar_t>(y)
-        );
-    });
-    return y;
-}
-
-Tensor activate_backward(const Tensor& u, const Tensor& bias, const Tensor& dy, bool gated) {
-    const Where where = where_of(u);
-    const Tensor du = torch::empty_like(u);
-    AT_DISPATCH_FLOATING_TYPES(u.scalar_type(), "petmad::activate backward", [&] {
-        network_of<scalar_t>(where).activate_backward(
-            where, gated, in<scalar_t>(u), in<scalar_t>(bias), in<scalar_t>(dy), dy.size(0),
-            dy.size(1), out<scalar_t>(du)
-        );
-    });
-    return du;
-}
-
-/// product += bias + direct, in place.
-void add_bias(const Tensor& product, const Tensor& bias, const Tensor& direct) {
-    const Where where = where_of(product);
-    AT_DISPATCH_FLOATING_TYPES(product.scalar_type(), "petmad::add_bias", [&] {
-        network_of<scalar_t>(where).add_bias(
-            where, in<scalar_t>(product), in<scalar_t>(bias), in<scalar_t>(direct), product.size(0),
-            product.size(1), out<scalar_t>(product)
-        );
-    });
-}
 
 /// What is fixed while rows pass through.
 struct Layers {
@@ -118,7 +29,7 @@ struct Layers {
             "mlp: rows ", x.sizes(), " do not fit weights ", w_in.sizes(), " and ", w_out.sizes(),
             "; pass the layer's own weights"
         );
-        norm.check(x);
+        norm.check(x.size(1));
         check_alike({x, w_in, b_in, w_out, b_out}, "mlp");
     }
 };
@@ -140,7 +51,7 @@ struct Mlp : torch::autograd::Function<Mlp> {
             y = layers.residual ? y + x : y;
         } else if (layers.residual) {
             y = product(activated, layers.w_out.t());
-            add_bias(y, layers.b_out, x);
+            add_bias(y, layers.b_out, x, Tensor());
         } else {
             y = product_plus(activated, layers.w_out.t(), layers.b_out);
         }
@@ -194,7 +105,7 @@ struct NormLinear : torch::autograd::Function<NormLinear> {
             "norm_linear: rows ", x_.sizes(), " do not fit weights ", w.sizes(), " and biases ",
             b.sizes(), "; pass the layer's own weights"
         );
-        norm.check(x_);
+        norm.check(x_.size(1));
         check_alike({x_, w, b}, "norm_linear");
         const c10::DeviceGuard guard(x_.device());
         const Tensor x = dense(x_);

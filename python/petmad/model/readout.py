@@ -126,6 +126,16 @@ def _head(width: int, d_head: int) -> nn.Sequential:
     )
 
 
+class SumOnCenters(nn.Module):
+    """Sums of what edges carry on their centers, as a module for an export to swap."""
+
+    def forward(
+        self, base: torch.Tensor, centers: torch.Tensor, rows: torch.Tensor
+    ) -> torch.Tensor:
+        """Base [n_centers, w] + the rows [n_edges, w] of each center."""
+        return base.index_add(0, centers, rows)
+
+
 class Readout(nn.Module):
     """Heads of one target: ``Σ_layers [node part + Σ_j f_ij · edge part]`` per atom.
 
@@ -138,6 +148,7 @@ class Readout(nn.Module):
     def __init__(self, config: PETConfig, n_node: int, n_edge: int = 0) -> None:
         super().__init__()
         layers = range(config.n_readouts)
+        self.on_centers = SumOnCenters()
         self.node_heads = nn.ModuleList(
             _head(config.d_node, config.d_head) for _ in layers
         )
@@ -171,7 +182,9 @@ class Readout(nn.Module):
             if wants_last:
                 summed = torch.zeros_like(edge[:0].new_zeros([n_owned, edge.shape[1]]))
                 last.append(node)
-                last.append(summed.index_add(0, features.kept_centers, edge * weights))
+                last.append(
+                    self.on_centers(summed, features.kept_centers, edge * weights)
+                )
         return (
             torch.stack(nodes).sum(dim=0),
             torch.stack(edges).sum(dim=0),
@@ -186,4 +199,4 @@ class Readout(nn.Module):
         The latter are left out ([n_owned, 0]) unless wanted.
         """
         node, edge, last = self.scalars(features, wants_last)
-        return node.index_add(0, features.kept_centers, edge), last
+        return self.on_centers(node, features.kept_centers, edge), last
