@@ -48,21 +48,16 @@ private:
     T* data_;
 };
 
-/// Calls function(first, n) for blocks of rows, on all threads; few rows make smaller blocks, so
-/// that every thread has one.
+/// Calls function(first, n) for blocks of rows, on all threads, each of which has as many tiles of
+/// the product kernels as the next, give or take one.
 template <typename Function> void for_blocks(int64_t n_rows, const Function& function) {
-    constexpr int64_t step = 12; // whole tiles
-    const int64_t n_threads = at::get_num_threads();
-    const int64_t share = ((n_rows + n_threads - 1) / n_threads + step - 1) / step * step;
-    const int64_t size = std::clamp(share, step, rows_per_block);
-    at::parallel_for(
-        0, (n_rows + size - 1) / size, 1, [&](int64_t first_block, int64_t last_block) {
-            for (int64_t block = first_block; block < last_block; ++block) {
-                const int64_t first = block * size;
-                function(first, std::min(size, n_rows - first));
-            }
+    constexpr int64_t tile = 12;
+    at::parallel_for(0, (n_rows + tile - 1) / tile, 1, [&](int64_t first_tile, int64_t last_tile) {
+        const int64_t end = std::min(last_tile * tile, n_rows);
+        for (int64_t first = first_tile * tile; first < end; first += rows_per_block) {
+            function(first, std::min(rows_per_block, end - first));
         }
-    );
+    });
 }
 
 /// Refuses what the hand-written backward passes do not have: gradients of weights, and second
