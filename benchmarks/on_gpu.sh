@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Everything that needs a GPU, in one command on a bare machine without network: torch with CUDA,
-# nvcc, cmake, ninja, scikit-build-core, pybind11 and pytest are expected, LAMMPS and ASE are not.
+# nvcc, cmake, ninja, scikit-build-core, pybind11 and pytest are expected, ASE is not; LAMMPS comes in
+# an archive of benchmarks/pack_lammps.py, if PETMAD_LAMMPS_ARCHIVE names one.
 #
-#     benchmarks/on_gpu.sh [facts] [build] [test] [bench] [sanitize] [profile]
+#     benchmarks/on_gpu.sh [facts] [build] [test] [bench] [lammps] [sanitize] [profile]
 #
 # Without arguments all of it, in this order; a failed stage does not stop the next, but the exit
 # status tells. Logs and tables go to $OUT, or ./gpu_results.
@@ -11,7 +12,7 @@ cd "$(dirname "$0")/.."
 out=${OUT:-$PWD/gpu_results}
 mkdir -p "$out"
 stages=("$@")
-[ $# -eq 0 ] && stages=(facts build test bench sanitize profile)
+[ $# -eq 0 ] && stages=(facts build test bench lammps sanitize profile)
 export PYTHONUNBUFFERED=1 PETMAD_REQUIRE_GPU=1
 failed=()
 
@@ -24,8 +25,13 @@ facts() {
 
 # Hopper's code alone: half of the compile time, and the card that is there.
 build() {
+    local lammps=OFF
+    if [ -n "${PETMAD_LAMMPS_ARCHIVE:-}" ]; then
+        python3 benchmarks/pack_lammps.py --unpack "$PETMAD_LAMMPS_ARCHIVE" || return 1
+        lammps=ON
+    fi
     python3 -m pip install --no-build-isolation --no-deps --no-index \
-        -C cmake.define.PETMAD_CUDA=ON -C cmake.define.PETMAD_LAMMPS=OFF \
+        -C cmake.define.PETMAD_CUDA=ON -C cmake.define.PETMAD_LAMMPS=$lammps \
         -C cmake.define.PETMAD_CUDA_ARCHITECTURES="${PETMAD_GPU_ARCHITECTURES:-90-real}" .
 }
 
@@ -46,6 +52,14 @@ bench() {
         --systems "5184 water" "62208 water" "222264 water" --output gpu_layers || status=1
     cp benchmarks/results/gpu*.json "$out"
     return $status
+}
+
+lammps() {
+    if [ -z "${PETMAD_LAMMPS_ARCHIVE:-}" ]; then
+        echo "not run: PETMAD_LAMMPS_ARCHIVE names no archive of LAMMPS"
+        return 0
+    fi
+    python3 benchmarks/gpu_lammps.py --sizes XS S && cp benchmarks/results/gpu_lammps.json "$out"
 }
 
 sanitize() {
@@ -73,9 +87,9 @@ profile() {
 
 for stage in "${stages[@]}"; do
     case $stage in
-    facts | build | test | bench | sanitize | profile) ;;
+    facts | build | test | bench | lammps | sanitize | profile) ;;
     *)
-        echo "unknown stage '$stage'; known are facts, build, test, bench, sanitize, profile" >&2
+        echo "unknown stage '$stage'; known are facts, build, test, bench, lammps, sanitize, profile" >&2
         exit 2
         ;;
     esac

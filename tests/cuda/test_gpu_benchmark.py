@@ -98,6 +98,23 @@ def test_tier_and_plan_of_a_row(gpu):
     assert planned["layers"] != planned["keep"]
 
 
+@pytest.mark.lammps
+def test_quick_run_in_lammps(monkeypatch):
+    """The benchmark's own logic, where the lists of a GPU are emulated."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import gpu_lammps
+
+    arguments = gpu_lammps.parse(["--device", "emulated", "--quick", "--steps", "3"])
+    arguments.systems, arguments.precisions = ["24 water"], ["fp32"]
+    results = gpu_lammps.run(arguments)
+    for n_ranks in (1, 2):
+        row = results[f"tiny, 24 water, fp32, {n_ranks} rank(s)"]
+        assert row["ms_per_step"] > 0
+        assert 0 < row["share_of_model_in_pair"] < 1
+        assert row["force_error_ev_per_a"] < 1e-4
+        assert "tier keep" in row["plan"]
+
+
 def test_wrong_kernels_are_refused(gpu, monkeypatch):
     arguments = gpu.parse(["--device", "cpu", "--quick", "--rounds", "1"])
     arguments.precisions = ["fp32"]
