@@ -50,6 +50,7 @@ bench() {
     python3 benchmarks/gpu.py --sizes M --rounds 5 --output gpu_M || status=1
     python3 benchmarks/gpu.py --sizes S --rounds 3 --precisions fp32 --memory layers \
         --systems "5184 water" "62208 water" "222264 water" --output gpu_layers || status=1
+    python3 benchmarks/gpu_precision.py --device cuda || status=1
     cp benchmarks/results/gpu*.json "$out"
     return $status
 }
