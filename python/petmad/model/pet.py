@@ -291,27 +291,35 @@ class PET(nn.Module):
         own_cutoffs = self.own_cutoffs(
             distances, graph.centers, n_atoms if recomputes else n_owned
         )
+        all_cutoffs = own_cutoffs
         if self.is_adaptive:
             all_cutoffs = self.halo.ghost_values(own_cutoffs, graph.halo)
-            cutoffs = 0.5 * (own_cutoffs[graph.centers] + all_cutoffs[graph.neighbors])
-        else:
-            cutoffs = torch.full_like(distances, self.cutoff)
+        # which edges are kept has no gradient, and what is not kept needs none but
+        # that of the neighbor counts
+        cutoffs = self.pair_cutoffs(
+            own_cutoffs.detach(), all_cutoffs.detach(), graph.centers, graph.neighbors
+        )
         kept, reverse_edges = self.halo.live_edges(
-            distances <= cutoffs, graph.reverse_edges, graph.halo
+            distances.detach() <= cutoffs, graph.reverse_edges, graph.halo
         )
         centers = graph.centers[kept]
+        neighbors = graph.neighbors[kept]
         if recomputes:
-            neighbors = graph.neighbors[kept]
             rings = find_rings(
                 centers, neighbors, reverse_edges, n_owned, n_atoms, self.n_rings
             )
             kept = kept[rings.edges]
+            centers, neighbors = graph.centers[kept], graph.neighbors[kept]
         else:
             rings = one_ring(centers, reverse_edges, n_owned, self.n_rings)
 
-        vectors = vectors[kept]
+        vectors = vectors.index_select(0, kept)
+        distances = torch.linalg.vector_norm(vectors, dim=1)
         weights = cutoff_weights(
-            distances[kept], cutoffs[kept], self.cutoff_width, self.cutoff_function
+            distances + constants.DISTANCE_EPSILON,
+            self.pair_cutoffs(own_cutoffs, all_cutoffs, centers, neighbors),
+            self.cutoff_width,
+            self.cutoff_function,
         )
         squared = (vectors * vectors).sum(dim=1, keepdim=True)
         squared = squared + constants.DISTANCE_EPSILON
@@ -320,9 +328,21 @@ class PET(nn.Module):
             kept,
             torch.cat([vectors, torch.sqrt(squared)], dim=1).to(dtype),
             weights.to(dtype),
-            graph.species[graph.neighbors[kept]],
+            graph.species[neighbors],
         )
         return edges, rings, own_cutoffs
+
+    def pair_cutoffs(
+        self,
+        own: torch.Tensor,
+        all_: torch.Tensor,
+        centers: torch.Tensor,
+        neighbors: torch.Tensor,
+    ) -> torch.Tensor:
+        """Cutoff of each edge [Å]: the mean of its ends', if these differ."""
+        if self.is_adaptive:
+            return 0.5 * (own[centers] + all_[neighbors])
+        return torch.full([centers.shape[0]], self.cutoff, dtype=own.dtype).to(own)
 
     def feedforward_layers(
         self,
