@@ -333,7 +333,7 @@ void PairPetmad::report_setup() {
     setup.mode = mode_;
     setup.n_threads = n_threads_;
     setup.n_ranks = comm->nprocs;
-    setup.kernels = device_ == "cpu" ? petmad::cpu_kernels() : "torch";
+    setup.kernels = petmad::kernels_on(device_);
     setup.ghost_depth = ghost_depth();
     if (device_ != "cpu" && mode_ == "exchange" && transport_) {
         setup.messages =

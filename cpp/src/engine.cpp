@@ -281,7 +281,12 @@ struct Engine::Impl {
     }
 };
 
-std::string cpu_kernels() { return cpu::instruction_set() + ", " + cpu::product_library(); }
+std::string kernels_on(const std::string& device) {
+    if (device.rfind("cuda", 0) == 0) {
+        return cuda::has_gpu_kernels() ? "petmad" : "torch";
+    }
+    return cpu::instruction_set() + ", " + cpu::product_library();
+}
 
 Engine::Engine(const std::string& path, const EngineOptions& options)
     : impl_(std::make_unique<Impl>(path, options)) {

@@ -187,7 +187,7 @@ Raises:
             "What the network's matrix products run in."
         )
         .def_property_readonly(
-            "memory_plan", &Engine::memory_plan, "Of the last evaluation that ran layers."
+            "memory_plan", &Engine::memory_plan, "Of the last evaluation."
         )
         .def_property_readonly("info", &Engine::info)
         .def_property_readonly("statistics", &Engine::statistics)

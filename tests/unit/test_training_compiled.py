@@ -104,6 +104,28 @@ def test_low_rank_updates():
     compare(potential)
 
 
+@pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight")
+def test_products_in_bfloat16():
+    """Compiled steps round as much as plain ones, in other orders of sums."""
+    potential = potential_of().to_dtype(torch.float32)
+    batch = batch_of(4, potential.config.cutoff)
+    levels = Levels(["energy"], torch.zeros(4, dtype=torch.int64))
+    predict = CompiledPrediction(potential, "aot_eager")
+    exact, _ = predict(batch.graph, [], levels)
+    with torch.autocast("cpu", torch.bfloat16):
+        found, _ = predict(batch.graph, [], levels)
+        plain, _ = predict_with(potential, batch.graph, [], True, True, levels)
+        of_found = gradients(potential, found)
+        of_plain = gradients(potential, plain)
+    rounding = (exact.forces - plain.forces).norm()
+    assert rounding > 1e-4 * exact.forces.norm()
+    ours = (exact.forces - found.forces).norm()
+    assert 0.5 * rounding <= ours <= 2 * rounding
+    both = [(of_found[n], g) for n, g in of_plain.items() if g is not None]
+    error = sum((a - b).square().sum() for a, b in both).sqrt()
+    assert error <= 0.05 * sum(b.square().sum() for _, b in both).sqrt()
+
+
 def losses(folder, **training):
     values = options(folder, epochs=2, seed=3, **training)
     train(parse_options(values))

@@ -13,8 +13,9 @@ namespace petmad {
 
 class Transport;
 
-/// Instruction set and matrix library that networks run on in a CPU, as "avx512, onednn".
-std::string cpu_kernels();
+/// What networks run on: on a CPU its instruction set and matrix library, as "avx512, petmad"; on a
+/// GPU "petmad", or "torch" where this build has no kernels for it.
+std::string kernels_on(const std::string& device);
 
 struct EngineOptions {
     std::string device = "cpu";            ///< "cpu", "cuda", "cuda:N"; or "emulated", for tests:
@@ -41,8 +42,7 @@ public:
     const Statistics& statistics() const;
     /// What the network's matrix products run in: never `file`.
     Precision precision() const;
-    /// Of the last evaluation that ran layers; without bytes where there was none, or where the
-    /// file is older than plans.
+    /// Of the last evaluation; without bytes where no layers ran, or the file is older than plans.
     const MemoryPlan& memory_plan() const;
 
     /// Evaluates a whole system. The result stays valid until the next call.
