@@ -38,6 +38,7 @@ from petmad.export import export_model
 
 FORCE_TOLERANCE = 1e-5  # eV/Å, of what float32 leaves
 OURS = "petmad"
+PAUSE = 0.2  # s: threads of the package before have stopped waiting for work
 TUNED = {"OPENBLAS_CORETYPE": "SkylakeX"}  # AVX-512; of others OpenBLAS decides
 
 
@@ -190,6 +191,7 @@ def time_case(
     rates = []
     for k in range(n_rounds + 1):
         for worker in workers:
+            time.sleep(PAUSE)
             answer = worker.ask(system, 1 + k)
             if k > 0:  # the first is not counted
                 times[worker.package].append(1e3 * answer["seconds"])
