@@ -186,9 +186,7 @@ Raises:
             "precision", [](const Engine& engine) { return to_string(engine.precision()); },
             "What the network's matrix products run in."
         )
-        .def_property_readonly(
-            "memory_plan", &Engine::memory_plan, "Of the last evaluation."
-        )
+        .def_property_readonly("memory_plan", &Engine::memory_plan, "Of the last evaluation.")
         .def_property_readonly("info", &Engine::info)
         .def_property_readonly("statistics", &Engine::statistics)
         .def(
