@@ -6,6 +6,7 @@
 
 Random weights of the published sizes. A step is what molecular dynamics needs between
 two rebuilt lists: positions up, edge vectors, network, edge gradients, forces and
+virial down; building the list is timed beside it. The same step goes through the
 engine, as LAMMPS calls it, with a list of a skin of 2 Å. Every answer is checked in
 the same run: forces of the first cell, of which the larger systems are copies, against
 the plain network in float64 on the CPU. The ceilings are those of the matrix library
@@ -16,6 +17,7 @@ plan of the tier expects. Writes results/gpu.json.
 import argparse
 import statistics
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -217,6 +219,20 @@ def through_engine(
     return row
 
 
+def where_memory_allows(
+    name: str, function: Callable[..., dict[str, Any]], *given: Any
+) -> dict[str, Any]:
+    """A part of a row; of what ran out of memory, the message by that name."""
+    try:
+        return function(*given)
+    except (torch.OutOfMemoryError, ValueError) as error:
+        if "out of memory" not in str(error):
+            raise
+        return {name: str(error).splitlines()[0]}
+    finally:
+        torch.cuda.empty_cache()
+
+
 def host_precision(precision: str, arguments: argparse.Namespace) -> str:
     """A CPU's engine has but one of them."""
     return "fp32" if arguments.device == "cpu" else precision
@@ -249,15 +265,18 @@ def ceilings(device: torch.device, quick: bool) -> dict[str, float]:
 
 def describe(label: str, row: dict[str, Any]) -> str:
     """One line of the table."""
+    engine = row.get("engine_error")
+    if engine is None:
+        share = 100 * row["engine_outside_share"]
+        engine = f"{row['engine_ms']:.2f} ms, outside {share:.1f} %"
     if "error" in row:
-        return f"{label:32} {row['error']}"
+        return f"{label:32} {row['error']}; engine {engine}"
     memory = "-" if row["peak_gib"] is None else f"{row['peak_gib']:.2f}"
     return (
         f"{label:32} {row['step_ms']:9.2f} ±{row['step_ms_spread']:.2f} ms, list "
         f"{row['list_ms']:.2f}, outside {100 * row['outside_share']:.1f} %, "
         f"{row['tflops']:.2f} TFLOP/s, {memory} of "
-        f"{row['planned_gib']:.2f} GiB planned, engine {row['engine_ms']:.2f} ms, "
-        f"outside {100 * row['engine_outside_share']:.1f} %, "
+        f"{row['planned_gib']:.2f} GiB planned, engine {engine}, "
         f"{row['force_error_ev_per_a']:.1e} eV/Å"
     )
 
@@ -294,14 +313,11 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
                 torch.backends.cuda.matmul.allow_tf32 = precision != "fp32"
                 arguments.size = size
                 label = f"{size}, {name}, {precision}"
-                try:
-                    row = measure(fast, system, precision, arguments, wanted[key])
-                    row |= through_engine(
-                        plain, system, precision, arguments, wanted[key]
-                    )
-                except torch.OutOfMemoryError as error:
-                    row = {"error": f"out of memory: {str(error).splitlines()[0]}"}
-                    torch.cuda.empty_cache()
+                given = (system, precision, arguments, wanted[key])
+                row = where_memory_allows("error", measure, fast, *given)
+                row |= where_memory_allows(
+                    "engine_error", through_engine, plain, *given
+                )
                 results[label] = row
                 print(describe(label, row), flush=True)
     torch.ops.petmad.choose_memory("keep")

@@ -3,8 +3,8 @@
     python benchmarks/pack_lammps.py lammps.tar.xz             # where they are
     python benchmarks/pack_lammps.py --unpack lammps.tar.xz    # where they shall be
 
-Leaves potentials, examples and tools out and strips libraries, so that some 20 MB of
-200 are left. Unpacked, both are installed for the Python that runs this, as by pip.
+Leaves potentials, examples and tools out and strips libraries, so that some 25 MB of
+300 are left. Unpacked, both are installed for the Python that runs this, as by pip.
 """
 
 import argparse

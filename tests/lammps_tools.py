@@ -19,6 +19,12 @@ MASSES = {"H": 1.008, "C": 12.011, "O": 15.999, "Si": 28.085}
 ELEMENTS = ("O", "H", "C")  # types 1, 2, 3: not the model's order
 PRESSURE_UNIT = {"metal": 1.6021765e6, "real": 68568.415}  # LAMMPS's nktv2p
 ENERGY_UNIT = {"metal": 1.0, "real": 23.060549}
+MOVING = """
+velocity all create 300 4928 loop geom
+velocity all set 45 -35 25 sum yes
+timestep 0.0005
+fix move all nve
+"""
 
 
 @dataclasses.dataclass

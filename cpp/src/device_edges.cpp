@@ -1,18 +1,14 @@
 // Edges of a domain where the network runs. A list is searched there and stays; a step sends
 // positions and nothing else.
-#include <cmath>
+#include <algorithm>
 
 #include "cuda/list_ops.h"
 #include "domain_edges.h"
-#include "petmad/error.h"
 #include "petmad/neighbor_list.h"
 #include "recomputed_ghosts.h"
 
 namespace petmad {
 namespace {
-
-// Å between the vectors of an edge and of its reverse, as on the host.
-constexpr double vector_tolerance = 1e-6;
 
 torch::Tensor upload(const std::vector<int64_t>& values, torch::Device device) {
     const auto n = static_cast<int64_t>(values.size());
@@ -94,7 +90,7 @@ void DeviceEdges::match(const Sites& sites, double reach) {
     edges_.reverse = cuda::match_list(
         edges_.centers, edges_.neighbors, edges_.vectors, n_owned, vector_tolerance
     );
-    const torch::Tensor lengths = edges_.vectors.square().sum(1).sqrt();
+    const torch::Tensor lengths = squared_lengths(edges_).sqrt();
     const torch::Tensor is_lost = edges_.reverse.lt(0)
                                       .logical_and(edges_.neighbors.lt(n_owned))
                                       .logical_and(lengths.lt(reach - rim_margin));
@@ -128,9 +124,10 @@ void DeviceEdges::collect_outward(const Sites& sites) {
 
 const StepEdges& DeviceEdges::step(const DomainView& view) {
     measure(bring_up(view.positions));
-    check_all_apart(edges_, view.labels);
-    const torch::Tensor squares = edges_.vectors.narrow(0, 0, n_of_owned_).square().sum(1);
-    edges_.n_within = squares.le(cutoff_ * cutoff_).sum().item<int64_t>();
+    const torch::Tensor squares = squared_lengths(edges_);
+    check_all_apart(edges_, squares, view.labels);
+    const torch::Tensor of_owned = squares.narrow(0, 0, n_of_owned_);
+    edges_.n_within = of_owned.le(cutoff_ * cutoff_).sum().item<int64_t>();
     return edges_;
 }
 

@@ -22,7 +22,8 @@ public:
         std::optional<torch::Device> device
     );
 
-    /// Edges within the cutoff at the positions of `view`. Throws Error: an atom moved so far that
+    /// All edges within the cutoff at the positions of `view`, on a device those of the skin
+    /// too. Throws Error: an atom moved so far that
     /// an edge may be missing.
     const StepEdges& step(const DomainView& view, Transport* transport);
 

@@ -115,8 +115,8 @@ struct Engine::Impl {
           memory(parse_memory(chosen.memory, chosen.n_processes)) {
         memory.on_gpu = model.device().is_cuda();
         if (memory.on_gpu && chosen.memory == "auto") {
-            memory.available = cuda::free_memory(model.device().index()) / 10 * 9
-                               / std::max(chosen.n_processes, 1);
+            memory.available =
+                memory_share(cuda::free_memory(model.device().index()), chosen.n_processes);
         }
     }
 

@@ -15,9 +15,6 @@ namespace {
 // what is beyond the cutoff.
 constexpr double step_margin = 1e-6;
 
-// Å between the vectors of an edge and of its reverse, as in halo_exchange.cpp.
-constexpr double vector_tolerance = 1e-6;
-
 double mismatch(const Vec3& a, const Vec3& b) {
     return norm({a[0] + b[0], a[1] + b[1], a[2] + b[2]});
 }

@@ -64,10 +64,13 @@ int64_t available_memory() {
     return group >= 0 && machine > 0 ? std::min(machine, group) : machine;
 }
 
+int64_t memory_share(int64_t free, int n_processes) {
+    return static_cast<int64_t>(share_of_free / std::max(n_processes, 1) * free);
+}
+
 MemoryRequest parse_memory(const std::string& text, int n_processes) {
     if (text == "auto") {
-        const double share = share_of_free / std::max(n_processes, 1);
-        return {true, MemoryTier::keep, static_cast<int64_t>(share * available_memory())};
+        return {true, MemoryTier::keep, memory_share(available_memory(), n_processes)};
     }
     if (text == "keep" || text == "wide" || text == "layers") {
         return {false, parse_memory_tier(text), 0};

@@ -44,8 +44,13 @@ system_edges_on(torch::Device device, const System& system, double cutoff, int64
 /// Throws Error when the square of a distance is below (0.01 Å)², naming both atoms.
 void check_apart(double squared_distance, int64_t a, int64_t b, const int64_t* labels);
 
+/// [n_edges] Å².
+torch::Tensor squared_lengths(const StepEdges& edges);
+
 /// The same for all edges.
-void check_all_apart(const StepEdges& edges, const int64_t* labels);
+void check_all_apart(
+    const StepEdges& edges, const torch::Tensor& squared_lengths, const int64_t* labels
+);
 
 /// Throws Error unless the position of each atom with a species is finite.
 void check_positions(

@@ -76,11 +76,12 @@ void check_positions(
     }
 }
 
-void check_all_apart(const StepEdges& edges, const int64_t* labels) {
+torch::Tensor squared_lengths(const StepEdges& edges) { return edges.vectors.square().sum(1); }
+
+void check_all_apart(const StepEdges& edges, const torch::Tensor& squares, const int64_t* labels) {
     if (edges.size() == 0) {
         return;
     }
-    const torch::Tensor squares = edges.vectors.square().sum(1);
     const torch::Tensor nearest = squares.argmin();
     const auto squared = squares.index({nearest}).item<double>();
     if (!(squared >= least_distance * least_distance)) {
@@ -119,7 +120,7 @@ system_edges_on(torch::Device device, const System& system, double cutoff, int64
     edges.vectors = cuda::list_vectors(positions, cell, list);
     edges.reverse = cuda::reverse_list(list);
     edges.incidence = cuda::incidence_of(list.centers, list.neighbors, system.n_atoms);
-    check_all_apart(edges, nullptr);
+    check_all_apart(edges, squared_lengths(edges), nullptr);
     return edges;
 }
 

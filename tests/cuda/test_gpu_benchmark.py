@@ -98,6 +98,19 @@ def test_tier_and_plan_of_a_row(gpu):
     assert planned["layers"] != planned["keep"]
 
 
+def test_what_runs_out_of_memory_is_a_row(gpu):
+    def fail(message):
+        raise ValueError(message)
+
+    row = gpu.where_memory_allows("engine_error", fail, "out of memory: much\nmore")
+    assert row == {"engine_error": "out of memory: much"}
+    assert gpu.describe("S", {"error": "out of memory", **row}).endswith(
+        "out of memory; engine out of memory: much"
+    )
+    with pytest.raises(ValueError, match="wrong"):
+        gpu.where_memory_allows("error", fail, "wrong")
+
+
 @pytest.mark.lammps
 def test_quick_run_in_lammps(monkeypatch):
     """The benchmark's own logic, where the lists of a GPU are emulated."""

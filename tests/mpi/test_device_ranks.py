@@ -8,6 +8,7 @@ import re
 
 import pytest
 from lammps_tools import (
+    MOVING,
     assert_same,
     output_lines,
     read_output,
@@ -24,12 +25,6 @@ pytestmark = [pytest.mark.lammps, pytest.mark.mpi]
 
 TOLERANCE = 1e-10
 N_STEPS = 60
-MOVING = """
-velocity all create 300 4928 loop geom
-velocity all set 45 -35 25 sum yes
-timestep 0.0005
-fix move all nve
-"""
 RUNS = {
     "1 rank": (1, "images", water),
     "2 ranks": (2, "exchange", water),

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from lammps_tools import (
     CASES,
+    MOVING,
     Box,
     assert_same,
     hybrid_script,
@@ -54,14 +55,6 @@ def test_ranks_equal_engine(outputs, models, case):
     for model in MODELS[case]:
         found = read_output(outputs, f"{case}_{model}")
         assert_same(found, reference(models[model], CASES[case]()), TOLERANCE[model])
-
-
-MOVING = """
-velocity all create 300 4928 loop geom
-velocity all set 45 -35 25 sum yes
-timestep 0.0005
-fix move all nve
-"""
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,9 @@ struct MemoryRequest {
 /// a tier, or the bytes that may be used, in MB. Throws Error: another text.
 MemoryRequest parse_memory(const std::string& text, int n_processes = 1);
 
+/// What each of so many processes may use of `free` bytes: not quite all of them.
+int64_t memory_share(int64_t free, int n_processes);
+
 /// Bytes that this process may still use: free or easily freed, within the limit of its group.
 /// 0 where the system does not say.
 int64_t available_memory();
