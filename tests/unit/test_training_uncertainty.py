@@ -16,7 +16,12 @@ from petmad.training import checkpoint
 from petmad.training.calibration import calibrate
 from petmad.training.options import parse_options
 from petmad.training.trainer import train
-from petmad.training.uncertainty import fit_uncertainty
+from petmad.training.uncertainty import (
+    REGULARIZERS,
+    fit_uncertainty,
+    last_features,
+    unlikeliness,
+)
 
 
 NUMBERS = [29, 79]
@@ -77,6 +82,42 @@ def test_deviations_are_those_of_the_formula(model, data, calibration):
     found = {"absolute": ratios.mean(), "squared": np.sqrt(np.mean(ratios**2))}
     expected = {"absolute": np.sqrt(2 / np.pi), "squared": 1.0}
     assert found[calibration] == pytest.approx(expected[calibration], rel=1e-10)
+
+
+def likelihood_by_leaving_out(model, train_set, valid_set, regularizer):
+    """Log-likelihood with C made anew without each training structure in its turn."""
+    loss = 0.0
+    output = "last_layer_features/energy"
+    everything = [*train_set, *valid_set]
+    graphs = [collate([s]).graph for s in everything]
+    features = [model(g, [output])[output].sum(0).detach().numpy() for g in graphs]
+    energies = [float(model(g, ["energy"])["energy"].sum().detach()) for g in graphs]
+    errors = [e - float(s.energy) for e, s in zip(energies, everything, strict=True)]
+    n = len(train_set)
+    scaled = [f / len(s.species) for f, s in zip(features, train_set, strict=False)]
+    whole = sum(np.outer(g, g) for g in scaled)
+    shift = regularizer * np.trace(whole) / len(whole) * np.eye(len(whole))
+    variances = []
+    for i, f in enumerate(features):
+        known = whole - (np.outer(scaled[i], scaled[i]) if i < n else 0.0)
+        variances.append(f @ np.linalg.inv(known + shift) @ f)
+    for part in (slice(0, n), slice(n, None)):
+        squares, expected = np.square(errors[part]), np.array(variances[part])
+        multiplier = np.mean(squares / expected)
+        loss -= 0.5 * np.sum(np.log(multiplier * expected))
+    return loss
+
+
+def test_the_regularizer_makes_all_errors_most_likely(model, data):
+    train_set, valid_set = data[0], data[1][:4]
+    fit = fit_uncertainty(model, train_set, valid_set, n_members=0)
+    found = [
+        likelihood_by_leaving_out(model, train_set, valid_set, r) for r in REGULARIZERS
+    ]
+    assert fit.regularizer == REGULARIZERS[np.argmax(found)]
+    seen, unseen = (last_features(model, s, "energy") for s in (train_set, valid_set))
+    ours = [-unlikeliness(seen, unseen, r) for r in REGULARIZERS[4:]]
+    np.testing.assert_allclose(ours, found[4:], rtol=1e-5)
 
 
 def test_the_rest_of_the_model_stays(model, data):

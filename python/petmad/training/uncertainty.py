@@ -3,7 +3,9 @@
 Last-layer prediction rigidity (Bigi et al., Mach. Learn.: Sci. Technol. 5, 045018,
 2024): with f the last-layer features of a structure and C their covariance over the
 training set, C = Σ (f/n)(f/n)ᵀ, the variance of its energy is m² fᵀ (C + λ)⁻¹ f. The
-regularizer λ and the multiplier m are fitted to the errors of validation structures.
+multiplier m is fitted to the errors of validation structures; the regularizer λ to
+theirs and to those of the training structures, each left out of C in its turn: few
+validation structures alone hardly tell one λ from another.
 """
 
 import logging
@@ -27,6 +29,8 @@ LOG = logging.getLogger(__name__)
 REGULARIZERS = 10.0 ** np.arange(-12.0, 2.0)
 """Candidates for λ, in units of the mean of C's diagonal."""
 BATCH = 8
+LEAST_LEFT = 1e-9
+"""Of a structure's variance that must be left when C knows it, against rounding."""
 
 
 class Features(NamedTuple):
@@ -78,8 +82,8 @@ def fit_uncertainty(
         target: name of the energy.
         n_members: of the ensemble, drawn from the same distribution; 0 for none.
         regularizer: λ in units of the mean of C's diagonal; 0 takes the smallest that
-            works, as upstream does; by default the one that makes the errors of the
-            validation structures most likely.
+            works, as upstream does; by default the one that makes the errors of all
+            structures most likely.
         calibration: ``absolute``, m from the mean of errors over deviations, or
             ``squared``, of their squares.
         seed: of the ensemble.
@@ -95,12 +99,12 @@ def fit_uncertainty(
                 "give more"
             )
     seen, unseen = (last_features(potential, s, target) for s in (train, valid))
-    per_atom = seen.sums / seen.n_atoms[:, None]
-    covariance = per_atom.T @ per_atom
-    candidates = REGULARIZERS if regularizer is None else [regularizer]
-    fits = [_fit_one(covariance, r, unseen, calibration) for r in candidates]
-    best = int(np.argmin([likelihood for *_, likelihood in fits]))
-    cholesky, multiplier, deviations, _ = fits[best]
+    if regularizer is None:
+        losses = [unlikeliness(seen, unseen, r) for r in REGULARIZERS]
+        regularizer = float(REGULARIZERS[np.argmin(losses)])
+    cholesky = _cholesky(seen, regularizer)
+    plain = _deviations(cholesky, unseen)
+    multiplier = _multiplier(unseen.errors / plain, calibration)
     result = _with_uncertainty(potential, target, n_members)
     names = [module.target for module in result.uncertainties]
     module = result.uncertainties[names.index(target)]
@@ -109,9 +113,10 @@ def fit_uncertainty(
     if n_members > 0:
         module.members.copy_(draw_members(result, target, module, seed))
     quality = calibrate(
-        (deviations / unseen.n_atoms).numpy(), (unseen.errors / unseen.n_atoms).numpy()
+        (multiplier * plain / unseen.n_atoms).numpy(),
+        (unseen.errors / unseen.n_atoms).numpy(),
     )
-    return Fit(result, float(candidates[best]), multiplier, quality)
+    return Fit(result, regularizer, multiplier, quality)
 
 
 def check_target(potential: Potential, target: str) -> None:
@@ -150,23 +155,42 @@ def last_features(
     return Features(torch.cat(sums), n_atoms, torch.cat(errors))
 
 
-def _fit_one(
-    covariance: torch.Tensor, regularizer: float, unseen: Features, calibration: str
-) -> tuple[torch.Tensor, float, torch.Tensor, float]:
-    """Cholesky factor, multiplier, deviations [eV], and minus the log-likelihood."""
+def _cholesky(seen: Features, regularizer: float) -> torch.Tensor:
+    """L of C + λ, λ in units of the mean of C's diagonal."""
+    per_atom = seen.sums / seen.n_atoms[:, None]
+    covariance = per_atom.T @ per_atom
     eye = torch.eye(len(covariance), dtype=torch.float64)
-    shift = regularizer * float(covariance.diagonal().mean())
-    cholesky = factorize(covariance + shift * eye)
-    whitened = torch.linalg.solve_triangular(cholesky, unseen.sums.T, upper=False)
-    plain = whitened.norm(dim=0)
-    ratios = unseen.errors.abs() / plain
+    return factorize(covariance + regularizer * covariance.diagonal().mean() * eye)
+
+
+def _deviations(cholesky: torch.Tensor, structures: Features) -> torch.Tensor:
+    """√(fᵀ (C + λ)⁻¹ f) of each structure."""
+    return torch.linalg.solve_triangular(cholesky, structures.sums.T, upper=False).norm(
+        dim=0
+    )
+
+
+def _multiplier(ratios: torch.Tensor, calibration: str) -> float:
+    """From errors over deviations."""
     if calibration == "absolute":  # of a normal distribution, whose mean |x| this is
-        multiplier = float(ratios.mean() * np.sqrt(np.pi / 2))
-    else:
-        multiplier = float(ratios.square().mean().sqrt())
-    loss = np.log(multiplier) + float(plain.log().mean())
-    loss += 0.5 * float(ratios.square().mean()) / multiplier**2
-    return cholesky, multiplier, multiplier * plain, loss
+        return float(ratios.abs().mean() * np.sqrt(np.pi / 2))
+    return float(ratios.square().mean().sqrt())
+
+
+def unlikeliness(seen: Features, unseen: Features, regularizer: float) -> float:
+    """Minus the log-likelihood of all errors, but for a constant.
+
+    Training and validation errors have each a multiplier of their own, the most likely
+    one: a network errs less where it was trained.
+    """
+    cholesky = _cholesky(seen, regularizer)
+    leverages = (_deviations(cholesky, seen) / seen.n_atoms).square()
+    left_out = (leverages / (1 - leverages).clamp(min=LEAST_LEFT)).sqrt() * seen.n_atoms
+    loss = 0.0
+    for part, deviations in ((seen, left_out), (unseen, _deviations(cholesky, unseen))):
+        multiplier = _multiplier(part.errors / deviations, "squared")
+        loss += float((multiplier * deviations).log().sum())
+    return loss
 
 
 def _with_uncertainty(potential: Potential, target: str, n_members: int) -> Potential:
