@@ -60,7 +60,11 @@ lammps() {
         echo "not run: PETMAD_LAMMPS_ARCHIVE names no archive of LAMMPS"
         return 0
     fi
-    python3 benchmarks/gpu_lammps.py --sizes XS S && cp benchmarks/results/gpu_lammps.json "$out"
+    local status=0
+    python3 benchmarks/gpu_lammps.py --sizes XS S || status=1
+    python3 benchmarks/gpu_nve.py || status=1
+    cp benchmarks/results/gpu_{lammps,nve}.json "$out"
+    return $status
 }
 
 sanitize() {

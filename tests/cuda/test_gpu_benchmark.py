@@ -128,6 +128,33 @@ def test_quick_run_in_lammps(monkeypatch):
         assert "tier keep" in row["plan"]
 
 
+@pytest.mark.lammps
+def test_energies_of_a_run_in_lammps(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import gpu_nve
+
+    arguments = gpu_nve.parse(["--device", "emulated", "--steps", "6"])
+    row = gpu_nve.run(arguments)["fp32"]
+    assert row["n_energies"] == 7
+    assert row["nve_ps"] == pytest.approx(0.003)
+    assert 200 < row["temperature_K"] < 400
+    assert row["fluctuation_meV_per_atom"] < 0.1
+
+
+def test_drift_of_a_known_log(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import gpu_nve
+
+    energies = [1.0 + 1e-5 * step + 1e-3 * (-1) ** step for step in range(400)]
+    log = "TotEng of another run\n   0  99 300\n   Step TotEng Temp\n"
+    log += "".join(f"  {10 * k}  {e:.12g}  300\n" for k, e in enumerate(energies))
+    log += "Loop time of 1 on 1 procs for 4000 steps with 2 atoms\n"
+    found = gpu_nve.conservation(log)
+    assert found["drift_meV_per_atom_per_ps"] == pytest.approx(1.0, rel=0.01)
+    assert found["fluctuation_meV_per_atom"] == pytest.approx(0.5, rel=0.01)
+    assert (found["n_energies"], found["nve_ps"]) == (400, pytest.approx(1.995))
+
+
 def test_wrong_kernels_are_refused(gpu, monkeypatch):
     arguments = gpu.parse(["--device", "cpu", "--quick", "--rounds", "1"])
     arguments.precisions = ["fp32"]
