@@ -1,4 +1,5 @@
-// Attention over ragged tokens, one center and head at a time, all in first-level cache.
+// Attention over ragged tokens, one center at a time: its rows are taken apart into heads once,
+// which then stay in the first caches.
 // Included by kernels_isa.cpp alone, once per instruction set; therefore nothing here may leave
 // a function that the linker could share with code for other processors (no std::vector).
 #pragma once
@@ -14,164 +15,188 @@ namespace petmad::cpu {
 namespace {
 
 /// Up to whole vectors.
-template <typename T> int64_t padded(int64_t n) { return (n + lanes<T> - 1) / lanes<T> * lanes<T>; }
-
-/// Packed row of token t of center i.
-template <typename T> int64_t token_row(const AttentionInput<T>& input, int64_t i, int64_t t) {
-    return t == 0 ? i : input.n_centers + input.starts[i] + t - 1;
+template <typename T> int64_t padded(int64_t n) {
+    constexpr int64_t size = VectorOf<T>::size;
+    return (n + size - 1) / size * size;
 }
 
-/// Tokens of one center and one head, as the products want them.
-template <typename T> struct Head {
-    int64_t n;        ///< tokens
-    int64_t n_padded; ///< to whole vectors
-    int64_t d;        ///< width
+/// Tokens of one center: its own row, then those of its edges.
+template <typename T> struct Tokens {
+    int64_t center;
+    int64_t first_edge; ///< row of it
+    int64_t n;          ///< tokens
+    int64_t n_padded;   ///< to whole vectors
+    int64_t n_heads;
+    int64_t d;        ///< width of a head
+    int64_t d_padded; ///< to whole vectors
     const T* bias;    ///< [n], of keys
+
+    int64_t row(int64_t t) const { return t == 0 ? center : first_edge + t - 1; }
+    /// Numbers of one head: [n, d_padded].
+    int64_t head_size() const { return n * d_padded; }
 };
 
-/// out [n, d] = factor * token rows of one head.
+template <typename T> Tokens<T> tokens_of(const AttentionInput<T>& input, int64_t i, T* bias) {
+    const int64_t n = 1 + input.starts[i + 1] - input.starts[i];
+    bias[0] = 0;
+    std::copy_n(input.log_weights + input.starts[i], n - 1, bias + 1);
+    return {
+        i,
+        input.n_centers + input.starts[i],
+        n,
+        padded<T>(n),
+        input.n_heads,
+        input.d_head,
+        padded<T>(input.d_head),
+        bias
+    };
+}
+
+/// heads [n_heads, n, d_padded] = factor * tokens' parts of rows, zeros beyond d.
 template <typename T>
-void gather(
-    const AttentionInput<T>& input, int64_t i, int64_t n, const T* rows, int64_t stride, T factor,
-    T* out
-) {
-    for (int64_t t = 0; t < n; ++t, out += input.d_head) {
-        const T* row = rows + token_row(input, i, t) * stride;
-#pragma omp simd
-        for (int64_t d = 0; d < input.d_head; ++d) {
-            out[d] = factor * row[d];
-        }
-    }
-}
-
-template <typename T>
-void scatter(
-    const AttentionInput<T>& input, int64_t i, int64_t n, const T* from, int64_t stride, T* rows
-) {
-    for (int64_t t = 0; t < n; ++t, from += input.d_head) {
-        std::copy_n(from, input.d_head, rows + token_row(input, i, t) * stride);
-    }
-}
-
-/// Panels of a dense matrix [n, width], zeros beyond its columns to whole vectors.
-template <typename T> void pack_rows(const T* from, int64_t n, int64_t width, T* panels) {
-    for (int64_t first = 0; first < width; first += columns_per_panel) {
-        const int64_t here = std::min(columns_per_panel, width - first);
-        for (int64_t t = 0; t < n; ++t, panels += columns_per_panel) {
-            std::copy_n(from + t * width + first, here, panels);
-            std::fill(panels + here, panels + padded<T>(here), T(0));
-        }
-    }
-}
-
-/// Panels of the transpose of a dense matrix [n, width], zeros beyond n to whole vectors.
-template <typename T> void pack_columns(const T* from, int64_t n, int64_t width, T* panels) {
-    for (int64_t first = 0; first < n; first += columns_per_panel) {
-        const int64_t here = std::min(columns_per_panel, n - first);
-        for (int64_t d = 0; d < width; ++d, panels += columns_per_panel) {
-            for (int64_t t = 0; t < here; ++t) {
-                panels[t] = from[(first + t) * width + d];
+void gather(const Tokens<T>& tokens, const T* rows, int64_t stride, T factor, T* heads) {
+    constexpr int64_t size = VectorOf<T>::size;
+    const bool is_whole = tokens.d == tokens.d_padded;
+    for (int64_t t = 0; t < tokens.n; ++t) {
+        const T* from = rows + tokens.row(t) * stride;
+        T* to = heads + t * tokens.d_padded;
+        for (int64_t h = 0; h < tokens.n_heads; ++h, from += tokens.d, to += tokens.head_size()) {
+            if (is_whole) {
+                for (int64_t k = 0; k < tokens.d; k += size) {
+                    write<T>(factor * read(from + k), to + k);
+                }
+            } else {
+                for (int64_t k = 0; k < tokens.d_padded; ++k) {
+                    to[k] = k < tokens.d ? factor * from[k] : T(0);
+                }
             }
-            std::fill(panels + here, panels + padded<T>(here), T(0));
         }
     }
 }
 
-/// out[u, t] = from[t, u] of rows n_padded long, of which n exist.
-template <typename T> void transpose(const Head<T>& head, const T* from, T* out) {
-    for (int64_t t = 0; t < head.n; ++t, from += head.n_padded) {
-        for (int64_t u = 0; u < head.n; ++u) {
-            out[u * head.n_padded + t] = from[u];
-        }
-    }
-}
-
-/// c [n, m] = a [n, k] @ panels
+/// The other way.
 template <typename T>
+void scatter(const Tokens<T>& tokens, const T* heads, T factor, int64_t stride, T* rows) {
+    constexpr int64_t size = VectorOf<T>::size;
+    const bool is_whole = tokens.d == tokens.d_padded;
+    for (int64_t t = 0; t < tokens.n; ++t) {
+        const T* from = heads + t * tokens.d_padded;
+        T* to = rows + tokens.row(t) * stride;
+        for (int64_t h = 0; h < tokens.n_heads; ++h, from += tokens.head_size(), to += tokens.d) {
+            if (is_whole) {
+                for (int64_t k = 0; k < tokens.d; k += size) {
+                    write<T>(factor * read(from + k), to + k);
+                }
+            } else {
+                for (int64_t k = 0; k < tokens.d; ++k) {
+                    to[k] = factor * from[k];
+                }
+            }
+        }
+    }
+}
+
+/// out [d, n_padded] = transpose of one head's rows, zeros beyond n.
+template <typename T> void turn(const Tokens<T>& tokens, const T* rows, T* out) {
+    for (int64_t d = 0; d < tokens.d; ++d, out += tokens.n_padded) {
+        for (int64_t t = 0; t < tokens.n; ++t) {
+            out[t] = rows[t * tokens.d_padded + d];
+        }
+        for (int64_t t = tokens.n; t < tokens.n_padded; ++t) {
+            out[t] = 0;
+        }
+    }
+}
+
+/// c = a @ b, dense matrices whose rows are whole vectors: a [n, k], b [k, m].
+template <typename T, template <typename, int> class Left>
 void multiply_dense(
     const T* a, int64_t a_stride, int64_t n, int64_t k, const T* b, int64_t m, T* c
 ) {
-    Product<T> product;
-    product.panels = b;
-    product.k = k;
-    product.m = m;
-    product.a_stride = a_stride;
-    product.c_stride = m;
-    multiply(product, a, n, c);
+    constexpr int64_t size = VectorOf<T>::size;
+    for (int64_t column = 0; column < m; column += 2 * size) {
+        const int64_t here = std::min(2 * size, m - column);
+        const Tile<T> tile{nullptr, false, here, m};
+        const auto run = here == size ? multiply_rows<T, tile_rows, 1, Left>
+                                      : multiply_rows<T, tile_rows, 2, Left>;
+        for (int64_t row = 0; row < n; row += tile_rows) {
+            run(Left<T, 1>::row(a, a_stride, row), a_stride, std::min<int64_t>(tile_rows, n - row),
+                b + column, k, tile, c + row * m + column, m);
+        }
+    }
 }
 
 /// Scores [n keys, n_padded queries] become probabilities: sums run down the columns, a vector of
 /// queries at a time.
-template <typename T> void softmax(const Head<T>& head, T* scores) {
-    for (int64_t block = 0; block < head.n_padded; block += lanes<T>) {
-        T highs[lanes<T>];
-        T sums[lanes<T>] = {};
-        std::fill_n(highs, lanes<T>, T(-1e30)); // far below any score, and finite
-        for (int64_t u = 0; u < head.n; ++u) {
-            T* s = scores + u * head.n_padded + block;
-            const T bias = head.bias[u];
+template <typename T> void softmax(const Tokens<T>& tokens, T* scores) {
+    constexpr int size = VectorOf<T>::size;
+    for (int64_t block = 0; block < tokens.n_padded; block += size) {
+        T highs[size];
+        T sums[size] = {};
+        std::fill_n(highs, size, T(-1e30)); // far below any score, and finite
+        for (int64_t u = 0; u < tokens.n; ++u) {
+            T* s = scores + u * tokens.n_padded + block;
+            const T bias = tokens.bias[u];
 #pragma omp simd
-            for (int64_t t = 0; t < lanes<T>; ++t) {
+            for (int t = 0; t < size; ++t) {
                 s[t] += bias;
                 highs[t] = s[t] > highs[t] ? s[t] : highs[t];
             }
         }
-        for (int64_t u = 0; u < head.n; ++u) {
-            T* s = scores + u * head.n_padded + block;
+        for (int64_t u = 0; u < tokens.n; ++u) {
+            T* s = scores + u * tokens.n_padded + block;
 #pragma omp simd
-            for (int64_t t = 0; t < lanes<T>; ++t) {
+            for (int t = 0; t < size; ++t) {
                 s[t] = exponential(s[t] - highs[t]);
                 sums[t] += s[t];
             }
         }
 #pragma omp simd
-        for (int64_t t = 0; t < lanes<T>; ++t) {
+        for (int t = 0; t < size; ++t) {
             sums[t] = T(1) / sums[t];
         }
-        for (int64_t u = 0; u < head.n; ++u) {
-            T* s = scores + u * head.n_padded + block;
-#pragma omp simd
-            for (int64_t t = 0; t < lanes<T>; ++t) {
-                s[t] *= sums[t];
-            }
+        const Vector<T> scale = read(sums);
+        for (int64_t u = 0; u < tokens.n; ++u) {
+            T* s = scores + u * tokens.n_padded + block;
+            write<T>(scale * read(s), s);
         }
     }
 }
 
-/// ds [n keys, n_padded queries] becomes p (ds - Σ p ds), sums running down the columns.
-template <typename T> void softmax_backward(const Head<T>& head, const T* p, T* ds) {
-    for (int64_t block = 0; block < head.n_padded; block += lanes<T>) {
-        T dots[lanes<T>] = {};
-        for (int64_t u = 0; u < head.n; ++u) {
-            const int64_t row = u * head.n_padded + block;
-#pragma omp simd
-            for (int64_t t = 0; t < lanes<T>; ++t) {
-                dots[t] += p[row + t] * ds[row + t];
-            }
+/// ds [n keys, n_padded queries] becomes p (ds - Σ p ds), sums running down the columns; d_bias +=
+/// sums along the rows.
+template <typename T> void softmax_backward(const Tokens<T>& tokens, const T* p, T* ds, T* d_bias) {
+    constexpr int size = VectorOf<T>::size;
+    for (int64_t block = 0; block < tokens.n_padded; block += size) {
+        Vector<T> dots{};
+        for (int64_t u = 0; u < tokens.n; ++u) {
+            const int64_t row = u * tokens.n_padded + block;
+            dots += read(p + row) * read(ds + row);
         }
-        for (int64_t u = 0; u < head.n; ++u) {
-            const int64_t row = u * head.n_padded + block;
-#pragma omp simd
-            for (int64_t t = 0; t < lanes<T>; ++t) {
-                ds[row + t] = p[row + t] * (ds[row + t] - dots[t]);
-            }
+        for (int64_t u = 0; u < tokens.n; ++u) {
+            const int64_t row = u * tokens.n_padded + block;
+            write<T>(read(p + row) * (read(ds + row) - dots), ds + row);
         }
+    }
+    for (int64_t u = 0; u < tokens.n; ++u) {
+        const T* row = ds + u * tokens.n_padded;
+        T sum = 0;
+#pragma omp simd reduction(+ : sum)
+        for (int64_t t = 0; t < tokens.n; ++t) {
+            sum += row[t];
+        }
+        d_bias[u] += sum;
     }
 }
 
-template <typename T> Head<T> head_of(const AttentionInput<T>& input, int64_t i, T* bias) {
-    const int64_t n = 1 + input.starts[i + 1] - input.starts[i];
-    bias[0] = 0;
-    std::copy_n(input.log_weights + input.starts[i], n - 1, bias + 1);
-    return {n, padded<T>(n), input.d_head, bias};
-}
-
-/// p [n keys, n_padded queries] of queries (scaled) and keys [n, d]; room: [d, n_padded].
+/// p [n keys, n_padded queries] of queries (scaled) and keys [n, d_padded]; room: [d, n_padded].
 template <typename T>
-void probabilities(const Head<T>& head, const T* queries, const T* keys, T* room, T* p) {
-    pack_columns(queries, head.n, head.d, room);
-    multiply_dense(keys, head.d, head.n, head.d, room, head.n_padded, p);
-    softmax(head, p);
+void probabilities(const Tokens<T>& tokens, const T* queries, const T* keys, T* room, T* p) {
+    turn(tokens, queries, room);
+    multiply_dense<T, LeftRows>(
+        keys, tokens.d_padded, tokens.n, tokens.d, room, tokens.n_padded, p
+    );
+    softmax(tokens, p);
 }
 
 /// Pieces of the scratch, in the order they are asked for.
@@ -187,30 +212,29 @@ template <typename T> struct Pieces {
 template <typename T>
 void attention(const AttentionInput<T>& input, int64_t first, int64_t last, T* mixed) {
     const int64_t width = input.n_heads * input.d_head;
-    const int64_t stride = 3 * width;
     const int64_t most = input.most_tokens;
-    const int64_t d_most =
-        (input.d_head + columns_per_panel - 1) / columns_per_panel * columns_per_panel;
+    const int64_t all = most * input.n_heads * padded<T>(input.d_head);
     Pieces<T> pieces{input.scratch};
     T* bias = pieces.take(most);
-    T* rows = pieces.take(most * input.d_head);
-    T* more_rows = pieces.take(most * input.d_head);
-    T* panels = pieces.take(most * d_most);
+    T* queries = pieces.take(all);
+    T* keys = pieces.take(all);
+    T* values = pieces.take(all);
+    T* turned = pieces.take(most * input.d_head);
     T* p = pieces.take(most * most);
-    T* turned = pieces.take(most * most);
     for (int64_t i = first; i < last; ++i) {
-        const Head<T> head = head_of(input, i, bias);
+        const Tokens<T> tokens = tokens_of(input, i, bias);
+        gather(tokens, input.qkv, 3 * width, input.scale, queries);
+        gather(tokens, input.qkv + width, 3 * width, T(1), keys);
+        gather(tokens, input.qkv + 2 * width, 3 * width, T(1), values);
         for (int64_t h = 0; h < input.n_heads; ++h) {
-            const T* query = input.qkv + h * input.d_head;
-            gather(input, i, head.n, query, stride, input.scale, rows);
-            gather(input, i, head.n, query + width, stride, T(1), more_rows);
-            probabilities(head, rows, more_rows, panels, p);
-            gather(input, i, head.n, query + 2 * width, stride, T(1), rows);
-            pack_rows(rows, head.n, head.d, panels);
-            transpose(head, p, turned);
-            multiply_dense(turned, head.n_padded, head.n, head.n, panels, head.d, rows);
-            scatter(input, i, head.n, rows, width, mixed + h * input.d_head);
+            const int64_t at = h * tokens.head_size();
+            probabilities(tokens, queries + at, keys + at, turned, p);
+            // mixed takes the place of the queries
+            multiply_dense<T, LeftColumns>(
+                p, tokens.n_padded, tokens.n, tokens.n, values + at, tokens.d_padded, queries + at
+            );
         }
+        scatter(tokens, queries, T(1), width, mixed);
     }
 }
 
@@ -220,62 +244,45 @@ void attention_backward(
     T* d_log_weights
 ) {
     const int64_t width = input.n_heads * input.d_head;
-    const int64_t stride = 3 * width;
     const int64_t most = input.most_tokens;
-    const int64_t d_most =
-        (input.d_head + columns_per_panel - 1) / columns_per_panel * columns_per_panel;
+    const int64_t d_padded = padded<T>(input.d_head);
+    const int64_t all = most * input.n_heads * d_padded;
     Pieces<T> pieces{input.scratch};
     T* bias = pieces.take(most);
     T* d_bias = pieces.take(most);
-    T* queries = pieces.take(most * input.d_head);
-    T* keys = pieces.take(most * input.d_head);
-    T* rows = pieces.take(most * input.d_head);
-    T* panels = pieces.take(most * d_most);
+    T* queries = pieces.take(all);
+    T* keys = pieces.take(all);
+    T* values = pieces.take(all);
+    T* d_out = pieces.take(all);
+    T* turned = pieces.take(most * input.d_head);
     T* p = pieces.take(most * most);
     T* ds = pieces.take(most * most);
     for (int64_t i = first; i < last; ++i) {
-        const Head<T> head = head_of(input, i, bias);
-        std::fill_n(d_bias, head.n, T(0));
+        const Tokens<T> tokens = tokens_of(input, i, bias);
+        std::fill_n(d_bias, tokens.n, T(0));
+        gather(tokens, input.qkv, 3 * width, input.scale, queries);
+        gather(tokens, input.qkv + width, 3 * width, T(1), keys);
+        gather(tokens, input.qkv + 2 * width, 3 * width, T(1), values);
+        gather(tokens, d_mixed, width, T(1), d_out);
         for (int64_t h = 0; h < input.n_heads; ++h) {
-            const T* query = input.qkv + h * input.d_head;
-            const T* d_out = d_mixed + h * input.d_head;
-            T* d_query = d_qkv + h * input.d_head;
-            gather(input, i, head.n, query, stride, input.scale, queries);
-            gather(input, i, head.n, query + width, stride, T(1), keys);
-            probabilities(head, queries, keys, panels, p);
-
+            const int64_t at = h * tokens.head_size();
+            const int64_t n = tokens.n;
+            const int64_t n_padded = tokens.n_padded;
+            probabilities(tokens, queries + at, keys + at, turned, p);
             // d_p = v @ d_outᵀ, keys down, queries across
-            gather(input, i, head.n, d_out, width, T(1), rows);
-            pack_columns(rows, head.n, head.d, panels);
-            gather(input, i, head.n, query + 2 * width, stride, T(1), rows);
-            multiply_dense(rows, head.d, head.n, head.d, panels, head.n_padded, ds);
-            softmax_backward(head, p, ds);
-            // d_v = p @ d_out
-            gather(input, i, head.n, d_out, width, T(1), rows);
-            pack_rows(rows, head.n, head.d, panels);
-            multiply_dense(p, head.n_padded, head.n, head.n, panels, head.d, rows);
-            scatter(input, i, head.n, rows, stride, d_query + 2 * width);
-            // d_k = d_s @ q, the scale being in q
-            pack_rows(queries, head.n, head.d, panels);
-            multiply_dense(ds, head.n_padded, head.n, head.n, panels, head.d, rows);
-            scatter(input, i, head.n, rows, stride, d_query + width);
-            // d_q = scale d_sᵀ @ k, and d_bias is the sum over queries
-            T* turned = p;
-            transpose(head, ds, turned);
-            for (int64_t t = 0; t < head.n; ++t) {
-#pragma omp simd
-                for (int64_t u = 0; u < head.n; ++u) {
-                    d_bias[u] += turned[t * head.n_padded + u];
-                }
-            }
-            for (int64_t k = 0; k < head.n * head.d; ++k) {
-                keys[k] *= input.scale;
-            }
-            pack_rows(keys, head.n, head.d, panels);
-            multiply_dense(turned, head.n_padded, head.n, head.n, panels, head.d, rows);
-            scatter(input, i, head.n, rows, stride, d_query);
+            turn(tokens, d_out + at, turned);
+            multiply_dense<T, LeftRows>(values + at, d_padded, n, tokens.d, turned, n_padded, ds);
+            softmax_backward(tokens, p, ds, d_bias);
+            // d_v = p @ d_out, d_k = d_s @ q (the scale being in q), d_q = scale d_sᵀ @ k: each
+            // takes the place of what is not needed any more
+            multiply_dense<T, LeftRows>(p, n_padded, n, n, d_out + at, d_padded, values + at);
+            multiply_dense<T, LeftRows>(ds, n_padded, n, n, queries + at, d_padded, d_out + at);
+            multiply_dense<T, LeftColumns>(ds, n_padded, n, n, keys + at, d_padded, queries + at);
         }
-        std::copy_n(d_bias + 1, head.n - 1, d_log_weights + input.starts[i]);
+        scatter(tokens, queries, input.scale, 3 * width, d_qkv);
+        scatter(tokens, d_out, T(1), 3 * width, d_qkv + width);
+        scatter(tokens, values, T(1), 3 * width, d_qkv + 2 * width);
+        std::copy_n(d_bias + 1, tokens.n - 1, d_log_weights + input.starts[i]);
     }
 }
 

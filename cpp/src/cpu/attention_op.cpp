@@ -48,8 +48,10 @@ input_of(const Tensor& qkv, const Tensor& log_weights, const Tensor& starts, con
 template <typename T, typename Function>
 void for_centers(const AttentionInput<T>& shared, const Tensor& like, const Function& function) {
     at::parallel_for(0, shared.n_centers, centers_per_task, [&](int64_t first, int64_t last) {
-        Tensor scratch =
-            torch::empty({attention_scratch(shared.most_tokens, shared.d_head)}, like.options());
+        Tensor scratch = torch::empty(
+            {attention_scratch<T>(shared.most_tokens, shared.n_heads, shared.d_head)},
+            like.options()
+        );
         AttentionInput<T> input = shared;
         input.scratch = out<T>(scratch);
         function(input, first, last);

@@ -39,11 +39,12 @@ template <typename T> struct AttentionInput {
     T* scratch = nullptr;    ///< 64-byte aligned, attention_scratch() values
 };
 
-/// Values of scratch that attention and its backward pass need.
-inline int64_t attention_scratch(int64_t most_tokens, int64_t d_head) {
-    const int64_t d_padded =
-        (d_head + columns_per_panel - 1) / columns_per_panel * columns_per_panel;
-    return most_tokens * (2 + 3 * d_head + d_padded + 3 * most_tokens);
+/// Values of scratch that attention and its backward pass need: heads of four arrays, the transpose
+/// of one, two squares of scores, two biases.
+template <typename T>
+int64_t attention_scratch(int64_t most_tokens, int64_t n_heads, int64_t d_head) {
+    const int64_t d_padded = (d_head + lanes<T> - 1) / lanes<T> * lanes<T>;
+    return most_tokens * (4 * n_heads * d_padded + d_padded + 2 * most_tokens + 2);
 }
 
 template <typename T> struct Kernels {

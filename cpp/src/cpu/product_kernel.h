@@ -51,20 +51,50 @@ template <typename T> struct Tile {
     const T* bias; ///< of the first column, or nothing
     bool add;      ///< to what is there
     int64_t n_columns;
+    int64_t b_stride = columns_per_panel; ///< from row to row of `b`
+};
+
+/// The left factor's numbers of one column after the other: R rows `stride` apart.
+template <typename T, int R> struct LeftRows {
+    const T* rows[(R + 2) / 3]; // every third: the others are a stride or two away
+    int64_t stride;
+    LeftRows(const T* a, int64_t a_stride) : stride(a_stride) {
+        for (int p = 0; p < (R + 2) / 3; ++p) {
+            rows[p] = a + 3 * p * stride;
+        }
+    }
+    T operator[](int r) const { return rows[r / 3][(r % 3) * stride]; }
+    void next() {
+#pragma GCC unroll 16
+        for (int p = 0; p < (R + 2) / 3; ++p) {
+            ++rows[p];
+        }
+    }
+    static const T* row(const T* a, int64_t a_stride, int64_t r) { return a + r * a_stride; }
+};
+
+/// The same where the transpose is stored: rows lie side by side, columns `stride` apart.
+template <typename T, int R> struct LeftColumns {
+    const T* column;
+    int64_t stride;
+    LeftColumns(const T* a, int64_t a_stride) : column(a), stride(a_stride) {}
+    T operator[](int r) const { return column[r]; }
+    void next() { column += stride; }
+    static const T* row(const T* a, int64_t, int64_t r) { return a + r; }
 };
 
 /// R rows by V vectors, one or two: c[r] = start + Σ_k a[r][k] b[k].
-template <typename T, int R, int V>
+template <typename T, int R, int V, template <typename, int> class Left>
 void multiply_tile(
     const T* a, int64_t a_stride, const T* b, int64_t k, const Tile<T>& tile, T* c, int64_t c_stride
 ) {
     constexpr int size = VectorOf<T>::size;
-    constexpr int n_pointers = (R + 2) / 3;
     Vector<T> sums[R][V];
     T edge[V * size]; // columns beyond the matrix are not touched
     const bool is_whole = tile.n_columns == V * size;
     const auto begin = [&](const T* from, int r) {
         if (!is_whole) {
+            std::fill_n(edge, V * size, T(0));
             std::copy_n(from, tile.n_columns, edge);
             from = edge;
         }
@@ -72,7 +102,6 @@ void multiply_tile(
             sums[r][v] = read(from + v * size);
         }
     };
-    std::fill_n(edge, V * size, T(0));
     for (int r = 0; r < R; ++r) {
         if (tile.add) {
             begin(c + r * c_stride, r);
@@ -84,24 +113,17 @@ void multiply_tile(
             }
         }
     }
-    const T* rows[n_pointers]; // every third row: the others are a stride or two away
-    for (int p = 0; p < n_pointers; ++p) {
-        rows[p] = a + 3 * p * a_stride;
-    }
-    for (int64_t step = 0; step < k; ++step, b += columns_per_panel) {
-        const Vector<T> left = read(b);
-        const Vector<T> right = read(b + (V - 1) * size);
+    Left<T, R> left(a, a_stride);
+    for (int64_t step = 0; step < k; ++step, b += tile.b_stride, left.next()) {
+        const Vector<T> first = read(b);
+        const Vector<T> second = read(b + (V - 1) * size);
 #pragma GCC unroll 16
         for (int r = 0; r < R; ++r) {
-            const T factor = rows[r / 3][(r % 3) * a_stride];
-            sums[r][0] += factor * left;
+            const T factor = left[r];
+            sums[r][0] += factor * first;
             if constexpr (V == 2) {
-                sums[r][1] += factor * right;
+                sums[r][1] += factor * second;
             }
-        }
-#pragma GCC unroll 16
-        for (int p = 0; p < n_pointers; ++p) {
-            ++rows[p];
         }
     }
     for (int r = 0; r < R; ++r) {
@@ -116,22 +138,22 @@ void multiply_tile(
 }
 
 /// Of n <= R rows.
-template <typename T, int R, int V>
+template <typename T, int R, int V, template <typename, int> class Left>
 void multiply_rows(
     const T* a, int64_t a_stride, int64_t n, const T* b, int64_t k, const Tile<T>& tile, T* c,
     int64_t c_stride
 ) {
     if constexpr (R > 0) {
         if (n == R) {
-            multiply_tile<T, R, V>(a, a_stride, b, k, tile, c, c_stride);
+            multiply_tile<T, R, V, Left>(a, a_stride, b, k, tile, c, c_stride);
         } else {
-            multiply_rows<T, R - 1, V>(a, a_stride, n, b, k, tile, c, c_stride);
+            multiply_rows<T, R - 1, V, Left>(a, a_stride, n, b, k, tile, c, c_stride);
         }
     }
 }
 
 /// All columns of n rows, of which `a` holds the columns first to first + depth of the matrix.
-template <typename T>
+template <typename T, template <typename, int> class Left = LeftRows>
 void multiply_stripe(
     const Product<T>& product, const T* a, int64_t a_stride, int64_t first, int64_t depth,
     int64_t n, T* c
@@ -145,11 +167,11 @@ void multiply_stripe(
             product.bias ? product.bias + column : nullptr, product.add || first > 0,
             std::min(width, product.m - column)
         };
-        const auto run = tile.n_columns <= VectorOf<T>::size ? multiply_rows<T, tile_rows, 1>
-                                                             : multiply_rows<T, tile_rows, 2>;
+        const auto run = tile.n_columns <= VectorOf<T>::size ? multiply_rows<T, tile_rows, 1, Left>
+                                                             : multiply_rows<T, tile_rows, 2, Left>;
         for (int64_t row = 0; row < n; row += tile_rows) {
-            run(a + row * a_stride, a_stride, std::min<int64_t>(tile_rows, n - row), b, depth, tile,
-                c + row * product.c_stride + column, product.c_stride);
+            run(Left<T, 1>::row(a, a_stride, row), a_stride, std::min<int64_t>(tile_rows, n - row),
+                b, depth, tile, c + row * product.c_stride + column, product.c_stride);
         }
     }
 }
