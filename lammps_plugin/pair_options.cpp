@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <limits>
 
 #include "elements.h"
 #include "petmad/error.h"
@@ -13,6 +14,8 @@
 namespace petmad_lammps {
 
 namespace {
+
+constexpr int most_threads = 4096;
 
 constexpr const char* usage =
     "pair_style petmad MODEL.pt [device auto|cpu|cuda|cuda:N] "
@@ -26,13 +29,19 @@ const std::vector<std::string> keywords{"device", "precision", "threads", "memor
                                         "charge", "spin",      "forces",  "uncertainty",
                                         "check",  "mode",      "halo",    "gpu/aware"};
 
-int parse_integer(const std::string& keyword, const std::string& value, int smallest) {
+int parse_integer(
+    const std::string& keyword, const std::string& value, int smallest,
+    int largest = std::numeric_limits<int>::max()
+) {
     int number = 0;
     const char* end = value.data() + value.size();
     const auto result = std::from_chars(value.data(), end, number);
     PETMAD_CHECK(
         result.ec == std::errc() && result.ptr == end && number >= smallest, "`", keyword,
         "` must be an integer of at least ", smallest, ", got '", value, "'"
+    );
+    PETMAD_CHECK(
+        number <= largest, "`", keyword, "` must be at most ", largest, ", got '", value, "'"
     );
     return number;
 }
@@ -121,7 +130,7 @@ PairOptions parse_pair_options(const std::vector<std::string>& arguments) {
         } else if (keyword == "precision") {
             options.precision = petmad::to_string(petmad::parse_precision(value));
         } else if (keyword == "threads") {
-            options.n_threads = parse_integer(keyword, value, 1);
+            options.n_threads = parse_integer(keyword, value, 1, most_threads);
         } else if (keyword == "memory") {
             petmad::parse_memory(value);
             options.memory = value;

@@ -31,6 +31,11 @@ namespace {
 
 constexpr int64_t text_limit = 4096; // of an error message sent between ranks
 
+/// The group that `comm_modify group` restricts ghosts to, 0 for all: Comm shows it to heirs alone.
+struct BorderGroup : Comm {
+    static int of(const Comm& comm) { return comm.*(&BorderGroup::bordergroup); }
+};
+
 /// Index of this rank among those of its node, and how many these are. Collective.
 std::pair<int, int> place_in_node(MPI_Comm world) {
     MPI_Comm node;
@@ -273,16 +278,7 @@ void PairPetmad::check_settings() const {
         force->newton_pair, "needs `newton on`, since forces on ghost atoms must be sent home; "
                             "remove `newton off` (the pair part) from the input"
     );
-    bool excludes = neighbor->nex_group > 0 || neighbor->nex_mol > 0;
-    for (int k = 0; k < neighbor->nex_type; ++k) {
-        excludes = excludes
-                   || (species_of_type_[neighbor->ex1_type[k]] >= 0
-                       && species_of_type_[neighbor->ex2_type[k]] >= 0);
-    }
-    PETMAD_CHECK(
-        !excludes, "`neigh_modify exclude` cannot take pairs out of a many-body model; remove it, "
-                   "or map the types to NULL and use `pair_style hybrid/overlay`"
-    );
+    check_exclusions();
     PETMAD_CHECK(
         !recomputes() || comm->mode == Comm::SINGLE,
         "`mode recompute` needs ghosts of all types "
@@ -293,6 +289,49 @@ void PairPetmad::check_settings() const {
         neighbor->includegroup == 0, "`neigh_modify include` cannot leave atoms out of a many-body "
                                      "model; remove it"
     );
+    PETMAD_CHECK(
+        BorderGroup::of(*comm) == 0, "`comm_modify group` leaves ghosts out that a many-body model "
+                                     "needs; remove it"
+    );
+}
+
+/// Whole atoms can be left out, by a group excluded from `all` (fix gcmc does so to try a deletion,
+/// from its own init() on), but not some of their pairs.
+void PairPetmad::check_exclusions() const {
+    bool excludes = neighbor->nex_mol > 0;
+    for (int k = 0; k < neighbor->nex_group; ++k) {
+        excludes = excludes || (neighbor->ex1_group[k] != 0 && neighbor->ex2_group[k] != 0);
+    }
+    for (int k = 0; k < neighbor->nex_type; ++k) {
+        excludes = excludes
+                   || (species_of_type_[neighbor->ex1_type[k]] >= 0
+                       && species_of_type_[neighbor->ex2_type[k]] >= 0);
+    }
+    PETMAD_CHECK(
+        !excludes, "`neigh_modify exclude` cannot take pairs out of a many-body model; remove it, "
+                   "or map the types to NULL and use `pair_style hybrid/overlay`"
+    );
+}
+
+/// Once; fix gcmc excludes a group after init_style().
+void PairPetmad::report_exclusions() {
+    if (neighbor->nex_group > 0 && !exclusions_are_reported_ && comm->me == 0) {
+        utils::logmesg(
+            lmp, std::string(prefix)
+                     + "atoms of a group excluded from `all` (neigh_modify, or a fix like gcmc) "
+                       "take no part\n"
+        );
+        exclusions_are_reported_ = true;
+    }
+}
+
+/// Bits of the groups whose atoms take no part, since they are excluded from `all`, group 0.
+int PairPetmad::excluded_groups() const {
+    int bits = 0;
+    for (int k = 0; k < neighbor->nex_group; ++k) {
+        bits |= neighbor->ex1_group[k] == 0 ? neighbor->ex2_bit[k] : neighbor->ex1_bit[k];
+    }
+    return bits;
 }
 
 /// comm_style tiled holds no more than one image of an atom on either side.

@@ -54,6 +54,9 @@ private:
     void assign_species(int n_arguments, char** arguments);
     void check_units();
     void check_settings() const;
+    void check_exclusions() const;
+    void report_exclusions();
+    int excluded_groups() const;
     void check_hybrid() const;
     void check_tiles() const;
     void report_setup();
@@ -88,10 +91,15 @@ private:
     std::vector<int32_t> species_of_type_; ///< [n_types + 1], -1 for NULL
     std::vector<char> pair_is_ours_;       ///< [(n_types + 1)²], filled by init_one
     bool is_reported_ = false;
+    bool exclusions_are_reported_ = false;
     std::string reported_tier_; ///< of memory; empty before the first step
 
-    bool is_first_ = true;         ///< no evaluation yet since init_style
-    int64_t list_build_ = -1;      ///< count of LAMMPS's list builds at the last evaluation
+    bool is_first_ = true; ///< no evaluation yet since init_style
+    struct {
+        int64_t count = -1;
+        int64_t step = -1;
+    } list_build_;                 ///< LAMMPS's last one at the last evaluation
+    int n_ghosts_ = 0;             ///< then
     std::vector<int32_t> species_; ///< [n_total], as are the following
     std::vector<int32_t> owner_ranks_;
     std::vector<int32_t> owner_indices_;

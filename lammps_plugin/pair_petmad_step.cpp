@@ -26,7 +26,11 @@ using namespace LAMMPS_NS;
 void PairPetmad::compute(int eflag, int vflag) {
     ev_init(eflag, vflag);
     if (is_first_) {
-        together([&] { check_hybrid(); });
+        together([&] {
+            check_hybrid();
+            check_exclusions();
+        });
+        report_exclusions();
     }
     const bool changed = atoms_changed();
     try {
@@ -48,7 +52,7 @@ void PairPetmad::compute(int eflag, int vflag) {
         fail_in_compute(exception.what());
     }
     is_first_ = false;
-    list_build_ = neighbor->ncalls;
+    list_build_ = {neighbor->ncalls, neighbor->lastcall};
     ++n_evaluations_;
 }
 
@@ -66,23 +70,36 @@ petmad::Requests PairPetmad::requests() const {
 }
 
 /// Whether atoms, ghosts or species differ from the last evaluation; the same on all ranks. A
-/// change of species alone (fix atom/swap) comes without a new list of LAMMPS.
+/// change of species alone (fix atom/swap) comes without a new list of LAMMPS. Stops where all
+/// ghosts went without one: displace_atoms and change_box drop them.
 bool PairPetmad::atoms_changed() {
     const int n_total = atom->nlocal + atom->nghost;
-    bool changed = is_first_ || neighbor->ago == 0 || neighbor->ncalls != list_build_
-                   || static_cast<int>(species_.size()) != n_total;
+    const bool has_new_list = is_first_ || neighbor->ncalls != list_build_.count
+                              || neighbor->lastcall != list_build_.step;
+    bool changed =
+        has_new_list || neighbor->ago == 0 || static_cast<int>(species_.size()) != n_total;
+    const int excluded = excluded_groups();
     species_.resize(n_total);
     for (int i = 0; i < n_total; ++i) {
-        const int32_t species = species_of_type_[atom->type[i]];
+        const bool is_out = (atom->mask[i] & excluded) != 0;
+        const int32_t species = is_out ? -1 : species_of_type_[atom->type[i]];
         changed = changed || species != species_[i];
         species_[i] = species;
     }
-    int here = changed ? 1 : 0;
-    int anywhere = here;
+    const bool had_ghosts = !is_first_ && n_ghosts_ > 0;
+    int anywhere[4] = {changed, has_new_list, had_ghosts, atom->nghost > 0};
     if (comm->nprocs > 1) {
-        MPI_Allreduce(&here, &anywhere, 1, MPI_INT, MPI_MAX, world);
+        MPI_Allreduce(MPI_IN_PLACE, anywhere, 4, MPI_INT, MPI_MAX, world);
     }
-    return anywhere != 0;
+    if (anywhere[1] == 0 && anywhere[2] != 0 && anywhere[3] == 0) {
+        error->all(
+            FLERR, std::string(prefix)
+                       + "all ghost atoms went without a new neighbor list, as after "
+                         "displace_atoms or change_box; leave out `pre no` of the run command"
+        );
+    }
+    n_ghosts_ = atom->nghost;
+    return anywhere[0] != 0;
 }
 
 /// What the core must know about ghosts beside their positions, once per list of LAMMPS.

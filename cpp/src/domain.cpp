@@ -8,6 +8,10 @@
 namespace petmad {
 namespace {
 
+constexpr const char* late_list =
+    ": edges may be missing; build lists in time (LAMMPS: `neigh_modify every 1 delay 0 check "
+    "yes`), or take a larger skin (LAMMPS: `neighbor`)";
+
 /// Who owns each ghost; rank -1 for those that take no part.
 std::vector<RemoteAtom> ghost_owners(const DomainView& view, Transport* transport) {
     const int here = transport ? transport->rank() : 0;
@@ -126,7 +130,7 @@ void Domain::search(
     const DomainView& view, const ModelInfo& model, std::optional<torch::Device> device
 ) {
     sites_.n_atoms = n_total_;
-    for (const int64_t atom : sites_.owned_atoms) {
+    for (const int64_t atom : sites_.atoms) {
         const double* x = view.positions + 3 * atom;
         built_positions_.insert(built_positions_.end(), x, x + 3);
     }
@@ -153,21 +157,32 @@ double Domain::reach_used(const std::vector<int64_t>& rings) const {
     return recompute_ ? recompute_->checked_reach(rings) : cutoff_;
 }
 
-/// Ghosts are owned by some rank, where they are checked.
+/// An edge may be missing where its atoms together have moved further than the skin. Ghosts move
+/// with their owners, and with the box.
 void Domain::check_moves(const DomainView& view) const {
-    for (size_t node = 0; node < sites_.owned_atoms.size(); ++node) {
-        const int64_t atom = sites_.owned_atoms[node];
+    double owned = 0.0;
+    double ghosts = 0.0;
+    for (size_t site = 0; site < sites_.atoms.size(); ++site) {
+        const int64_t atom = sites_.atoms[site];
         const double* now = view.positions + 3 * atom;
-        const double* then = built_positions_.data() + 3 * node;
+        const double* then = built_positions_.data() + 3 * site;
         const double moved = norm({now[0] - then[0], now[1] - then[1], now[2] - then[2]});
+        if (site >= sites_.owned_atoms.size()) {
+            ghosts = std::max(ghosts, moved);
+            continue;
+        }
+        owned = std::max(owned, moved);
         PETMAD_CHECK(
             moved <= 0.5 * skin_ + rim_margin, "atom ", view.labels ? view.labels[atom] : atom,
             " has moved ", moved, " Å since the edge list was built, ", moved - 0.5 * skin_,
-            " Å more than half of the skin of ", skin_,
-            " Å: edges may be missing; build lists in time (LAMMPS: `neigh_modify every 1 delay 0 "
-            "check yes`), or take a larger skin (LAMMPS: `neighbor`)"
+            " Å more than half of the skin of ", skin_, " Å", late_list
         );
     }
+    PETMAD_CHECK(
+        owned + ghosts <= skin_ + 2.0 * rim_margin, "ghosts have moved up to ", ghosts,
+        " Å, with the box, and atoms ", owned,
+        " Å since the edge list was built, together more than the skin of ", skin_, " Å", late_list
+    );
 }
 
 const StepEdges& Domain::step(const DomainView& view, Transport* transport) {

@@ -52,7 +52,7 @@ private:
     std::vector<int64_t> node_of_atom_; ///< [n_owned] of owned atoms, -1: takes no part
     Sites sites_;
     std::vector<RemoteAtom> remote_atoms_;
-    std::vector<double> built_positions_; ///< [n_owned nodes, 3] when the list was built
+    std::vector<double> built_positions_; ///< [n_sites, 3] when the list was built
     std::unique_ptr<DomainEdges> edges_;
     std::unique_ptr<HaloExchange> halo_;
     std::unique_ptr<RecomputedGhosts> recompute_;

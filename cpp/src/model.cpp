@@ -2,8 +2,10 @@
 #include "model.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <fstream>
 #include <new>
+#include <system_error>
 
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/jit/runtime/graph_executor.h>
@@ -56,11 +58,20 @@ std::string first_line(const std::exception& exception) {
 }
 
 void check_archive(const std::string& path) {
+    std::error_code ignored;
+    PETMAD_CHECK(
+        !std::filesystem::is_directory(path, ignored), "'", path,
+        "' is a folder; give the path of a file in it, written by `petmad export`"
+    );
     std::ifstream file(path, std::ios::binary);
     char magic[4] = {};
     PETMAD_CHECK(
-        file && file.peek() != std::ifstream::traits_type::eof(), "no readable model file at '",
-        path, "'; give the path of a file written by `petmad export`"
+        file, "no readable model file at '", path,
+        "'; give the path of a file written by `petmad export`"
+    );
+    PETMAD_CHECK(
+        file.peek() != std::ifstream::traits_type::eof(), "the model file '", path,
+        "' is empty; export or copy it again"
     );
     file.read(magic, sizeof magic);
     PETMAD_CHECK(

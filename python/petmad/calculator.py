@@ -6,7 +6,9 @@ import os
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from ase.calculators.calculator import Calculator, all_changes
+from ase.data import chemical_symbols
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from ._engine import Engine
@@ -18,6 +20,12 @@ TENSOR_DICTS = ("tensors", "atomic_tensors")
 """Properties that hold all tensor targets by name."""
 RESPONSES = {"born_effective_charges": "dipole", "raman_tensors": "polarizability"}
 """Properties that are derivatives with respect to positions, and of what."""
+
+
+WHOLE = 1e-6
+"""What a total charge or spin multiplicity may differ from a whole number."""
+MOST_INFO = 1_000_000
+"""Largest charge or multiplicity that is read; the model has limits of its own."""
 
 
 class PETMADCalculator(Calculator):
@@ -104,6 +112,19 @@ class PETMADCalculator(Calculator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self._process = os.getpid()
+        self._arguments = {
+            "model": os.path.abspath(model),
+            "device": device,
+            "n_threads": n_threads,
+            "check": check,
+            "direct": direct,
+            "rotations": rotations,
+            "inversion": inversion,
+            "precision": precision,
+            "memory": memory,
+            **kwargs,
+        }
         self.engine = Engine(
             os.fspath(model), device, n_threads, check, precision, str(memory)
         )
@@ -132,6 +153,11 @@ class PETMADCalculator(Calculator):
                 f"`rotations` average energies and forces, which {info.name} does not "
                 "have; leave them out"
             )
+        if rotations < 0 or (inversion and rotations == 0):
+            raise ValueError(
+                f"`rotations` must be 0 or more, and more than 0 with `inversion`, got "
+                f"{rotations}; 3 is the smallest grid"
+            )
         if direct and rotations > 0:
             raise ValueError(
                 "`rotations` average conservative forces; leave out `direct` or them"
@@ -142,6 +168,10 @@ class PETMADCalculator(Calculator):
         self._species = np.full(120, -1, dtype=np.int32)
         for index, number in enumerate(self.engine.info.atomic_numbers):
             self._species[number] = index
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles load the file again and have no results."""
+        return _make, (type(self), self._arguments)
 
     def check_state(self, atoms: Any, tol: float = 1e-15) -> list[str]:
         """What changed since the last calculation, charge and spin included."""
@@ -158,14 +188,9 @@ class PETMADCalculator(Calculator):
     ) -> None:
         """Evaluate ``atoms``; called by ASE."""
         super().calculate(atoms, properties, system_changes)
+        self._check_process()
         atoms = self.atoms
-        species = self._species[atoms.numbers]
-        if (species < 0).any():
-            missing = sorted({atoms.symbols[i] for i in np.flatnonzero(species < 0)})
-            raise ValueError(
-                f"the model {self.engine.info.name} lacks the elements {missing}; it "
-                f"knows atomic numbers {list(self.engine.info.atomic_numbers)}"
-            )
+        species = self._species_of(atoms.numbers)
         properties = properties or []
         has_gradients = not self.direct or (
             "stress" in properties
@@ -188,6 +213,32 @@ class PETMADCalculator(Calculator):
                 self.results[name] = self._response.derivatives(atoms, target)
         if self.direct:
             self._take_direct(results, atoms)
+
+    def _check_process(self) -> None:
+        """Threads of a parent are not there in a forked child, which waits for them."""
+        if os.getpid() != self._process and torch.get_num_threads() > 1:
+            raise RuntimeError(
+                "this calculator was made in another process, whose threads a fork "
+                "lacks; start processes with the method `spawn` (or `forkserver`) "
+                "and make the calculator there, or run with `OMP_NUM_THREADS=1`"
+            )
+
+    def _species_of(self, numbers: np.ndarray) -> np.ndarray:
+        """Indices of the model's elements, [n_atoms]."""
+        is_number = (numbers >= 0) & (numbers < len(self._species))
+        species = np.where(
+            is_number, self._species[np.where(is_number, numbers, 0)], -1
+        )
+        if (species < 0).any():
+            unknown = sorted(set(numbers[species < 0].tolist()))
+            missing = [
+                dict(enumerate(chemical_symbols)).get(z, str(z)) for z in unknown
+            ]
+            raise ValueError(
+                f"the model {self.engine.info.name} lacks the elements {missing}; it "
+                f"knows atomic numbers {list(self.engine.info.atomic_numbers)}"
+            )
+        return species.astype(np.int32)
 
     def _take_energy(
         self,
@@ -327,8 +378,28 @@ def extra_outputs(info: Any) -> dict[str, str]:
     return names
 
 
+def _make(kind: type, arguments: dict[str, Any]) -> Any:
+    """A calculator from the arguments of its constructor; for pickles."""
+    return kind(**arguments)
+
+
 def _state(atoms: Any) -> tuple[int, int]:
     """Total charge and 2S + 1 of ``atoms``."""
-    info = atoms.info
-    spin = info.get("spin_multiplicity", info.get("spin", 1))
-    return int(info.get("charge", 0)), int(spin)
+    spin = "spin_multiplicity" if "spin_multiplicity" in atoms.info else "spin"
+    return _whole_number(atoms, "charge", 0), _whole_number(atoms, spin, 1)
+
+
+def _whole_number(atoms: Any, name: str, default: int) -> int:
+    """``atoms.info[name]``; sums of floats may be off by rounding."""
+    value = atoms.info.get(name, default)
+    try:
+        number = float(value)
+        nearest = round(number)
+        is_whole = abs(number - nearest) < WHOLE and abs(nearest) <= MOST_INFO
+    except (TypeError, ValueError, OverflowError):
+        is_whole = False
+    if not is_whole:
+        raise ValueError(
+            f"`atoms.info[{name!r}]` must be a whole number, got {value!r}; correct it"
+        )
+    return nearest

@@ -7,6 +7,8 @@ ValueError, RuntimeError or FileNotFoundError for what the user can mend.
 import argparse
 from typing import Any
 
+from .output_files import check_output
+
 
 def train(arguments: argparse.Namespace) -> None:
     """``petmad train``."""
@@ -48,6 +50,9 @@ def evaluate(arguments: argparse.Namespace) -> None:
     from petmad.training.report import evaluate as run
     from petmad.training.report import format_breakdown
 
+    for path in (arguments.errors, arguments.predictions, arguments.report):
+        if path is not None:
+            check_output(path)
     keys = _label_keys(arguments, group=arguments.subset_key)
     predictor = load_predictor(arguments.model, arguments.target)
     has_labels = not lacks_label(arguments.file, arguments.energy_key)

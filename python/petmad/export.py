@@ -23,6 +23,7 @@ from .golden import evaluate_golden, golden_systems
 from .model import EdgeGraph, PETConfig, Potential, TargetSpec
 from .model.halo import LocalHalo
 from .model_file import FORMAT_VERSION, read_metadata
+from .output_files import check_output
 
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -178,7 +179,7 @@ def export_model(
 
     Raises:
         ValueError: unknown dtype, or a model with neither a target named ``energy``
-            nor a tensor.
+            nor a tensor; or no file can be written there.
     """
     if dtype not in DTYPES:
         raise ValueError(f"`dtype` must be one of {', '.join(DTYPES)}, got {dtype!r}")
@@ -189,7 +190,7 @@ def export_model(
             f"{potential.target_names}"
         )
     load_ops()
-    path = pathlib.Path(path)
+    path = check_output(path)
     potential = copy.deepcopy(potential).cpu().to_dtype(DTYPES[dtype]).eval()
     potential.requires_grad_(False)
     config = potential.config
@@ -241,8 +242,11 @@ def export_model(
     extra = {"metadata.json": json.dumps(metadata, indent=1)}
     archive = io.BytesIO()
     torch.jit.save(scripted, archive, _extra_files=extra)
-    _write_without_sources(archive, partial)
-    os.replace(partial, path)
+    try:
+        _write_without_sources(archive, partial)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
     return metadata
 
 

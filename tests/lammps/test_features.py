@@ -135,6 +135,37 @@ run 6
     run_and_compare(models["fixed"], water((2, 2, 2)), steps, tmp_path, n_steps=3)
 
 
+@pytest.mark.parametrize("stays", [True, False])
+def test_grand_canonical_deletions(models, tmp_path, stays):
+    """A deletion is tried by excluding the atom; a second run meets that exclusion."""
+    positions = np.array([[10.0, 10.0, 10.0], [11.2, 10.1, 9.9], [2.0, 2.0, 2.0]])
+    cell = np.diag([20.0, 20.0, 20.0])
+    model = models["fixed"]
+    with_it, without = (
+        reference(model, Box(list("OOC")[:n], positions[:n], cell))["energy"]
+        for n in (3, 2)
+    )
+    # kT ln(V/λ³) is 0.33 eV: 0.6 below the cost all deletions succeed, at the cost none
+    mu = with_it - without - (0.0 if stays else 0.6)
+    steps = f"""
+group gas type 3
+fix gas gas gcmc 1 20 0 3 29494 300 {mu} 0.5 full_energy max 1 min 0
+thermo_style custom step atoms pe f_gas[5] f_gas[6]
+run 1
+run 1
+print "$(f_gas[5]) $(f_gas[6])" file deletions.txt
+unfix gas
+"""
+    log, now = run_and_compare(
+        model, Box(list("OOC"), positions, cell), steps, tmp_path
+    )
+    tried, done = map(float, (tmp_path / "deletions.txt").read_text().split())
+    assert tried > 0
+    assert done == (0 if stays else 1)
+    assert now.symbols.count("C") == (1 if stays else 0)
+    assert "excluded from `all` (neigh_modify, or a fix like gcmc) take no part" in log
+
+
 def test_restart(models, tmp_path):
     box = water((2, 2, 2))
     model = models["fixed"]

@@ -1,5 +1,6 @@
 """Bad input ends in one message that names the remedy; LAMMPS survives it in Python."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -65,6 +66,57 @@ def test_coefficients_after_a_failed_pair_style(lmp, setup, models):
         Exception, match="no model is loaded, since `pair_style petmad`"
     ):
         lmp.command("pair_coeff * * O H C")
+
+
+def test_atoms_that_move_without_a_list(lmp, setup):
+    """displace_atoms and change_box drop all ghosts; `pre no` makes no new ones."""
+    for command in (
+        "displace_atoms all move 0 0 0",
+        "change_box all x scale 0.999 remap",
+    ):
+        message = error_of(lmp, f"{setup}run 0\n{command}\nrun 1 pre no")
+        assert "all ghost atoms went without a new neighbor list" in message
+        assert "leave out `pre no`" in message
+
+
+def test_ghosts_of_one_group(lmp, setup):
+    lines = "group one id 1\natom_modify first one\ncomm_modify group one\nrun 0"
+    message = error_of(lmp, setup + lines)
+    assert "`comm_modify group` leaves ghosts out" in message
+
+
+def test_groups_that_do_not_see_each_other(lmp, setup):
+    lines = "group one id 1\ngroup two id 2\nneigh_modify exclude group one two\nrun 0"
+    message = error_of(lmp, setup + lines)
+    assert "cannot take pairs out of a many-body model" in message
+
+
+def test_images_that_move_with_the_box(lmp, setup):
+    """Atoms hardly move, images by more than the skin."""
+    lines = (
+        "mass * 1e6\nvelocity all create 10 1\ntimestep 0.0001\nfix 1 all nve\n"
+        "fix 2 all deform 1 x scale 0.85 remap none\n"
+        "neigh_modify every 20 delay 0 check no\nrun 8"
+    )
+    message = error_of(lmp, setup + lines)
+    assert re.search(r"ghosts have moved up to \S+ Å, with the box, and atoms", message)
+    assert "together more than the skin of" in message
+    assert "neigh_modify every 1 delay 0 check yes" in message
+
+
+def test_too_many_threads(lmp, setup, models):
+    style = f"pair_style petmad {models['fixed']} "
+    message = error_of(lmp, change(setup, style, f"{style} threads 100000"))
+    assert "`threads` must be at most 4096, got '100000'" in message
+
+
+def test_a_folder_and_an_empty_file(lmp, setup, models, tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "empty.pt").touch()
+    for name, reason in (("folder", "is a folder"), ("empty.pt", "is empty")):
+        path = tmp_path / name
+        message = error_of(lmp, change(setup, str(models["fixed"]), str(path)))
+        assert f"'{path}' {reason}" in message
 
 
 @pytest.mark.parametrize("what", ["truncated", "text", "foreign"])

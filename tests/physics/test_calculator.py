@@ -1,8 +1,13 @@
 """The ASE calculator: derivatives, signs and orders, and the messages of its errors."""
 
+import copy
+import multiprocessing
+import pickle
+
 import ase
 import numpy as np
 import pytest
+import torch
 from ase.build import bulk, molecule
 from ase.calculators.calculator import PropertyNotImplementedError
 from finite_differences import assert_derivative
@@ -138,6 +143,72 @@ def test_charge_out_of_range(conditioned):
     message = "`charge` must be within ±10 for this model, got 11"
     with pytest.raises((ValueError, RuntimeError), match=message):
         atoms.get_potential_energy()
+
+
+def test_charges_that_are_sums_of_floats(conditioned):
+    atoms = molecule("H2O")
+    atoms.calc = PETMADCalculator(conditioned)
+    atoms.info["charge"] = -1
+    charged = atoms.get_potential_energy()
+    atoms.info["charge"] = -0.9999999
+    assert atoms.get_potential_energy() == charged
+    for wrong in (0.5, None, "a", 1e30, [1, 2], float("nan")):
+        atoms.info["charge"] = wrong
+        with pytest.raises(ValueError, match="must be a whole number, got"):
+            atoms.get_potential_energy()
+
+
+def test_atomic_numbers_that_are_none(calculator):
+    for number, name in ((-119, "-119"), (150, "150")):
+        atoms = ase.Atoms(numbers=[number])
+        atoms.calc = calculator
+        with pytest.raises(ValueError, match=rf"lacks the elements \['{name}'\]"):
+            atoms.get_potential_energy()
+
+
+def test_copies_and_pickles(conditioned):
+    atoms = molecule("H2O")
+    atoms.info["charge"] = 1
+    atoms.calc = PETMADCalculator(conditioned, n_threads=1, rotations=3)
+    energy = atoms.get_potential_energy()
+    for other in (copy.deepcopy(atoms.calc), pickle.loads(pickle.dumps(atoms.calc))):
+        again = molecule("H2O")
+        again.info["charge"] = 1
+        again.calc = other
+        assert again.get_potential_energy() == energy
+        assert other.rotational_spread == atoms.calc.rotational_spread
+
+
+def energy_in_fork(calculator, answers):
+    atoms = molecule("H2O")
+    atoms.calc = calculator
+    try:
+        answers.put(atoms.get_potential_energy())
+    except RuntimeError as error:
+        answers.put(str(error))
+
+
+def test_a_forked_process_is_refused_instead_of_hanging(calculator):
+    threads = torch.get_num_threads()
+    context = multiprocessing.get_context("fork")
+    answers = context.Queue()
+    torch.set_num_threads(2)
+    try:
+        process = context.Process(target=energy_in_fork, args=(calculator, answers))
+        process.start()
+        answer = answers.get(timeout=60)
+    finally:
+        torch.set_num_threads(threads)
+        process.kill()
+        process.join()
+    assert "was made in another process" in answer
+    assert "`spawn`" in answer
+
+
+@pytest.mark.parametrize("wrong", [{"rotations": -1}, {"inversion": True}])
+def test_rotations_that_are_none(calculator, wrong):
+    with pytest.raises(ValueError, match="`rotations` must be 0 or more"):
+        PETMADCalculator(calculator.engine.info.path, **wrong)
 
 
 def test_unknown_element_is_named_beside_the_known(calculator):

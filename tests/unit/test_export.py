@@ -167,6 +167,17 @@ def test_export_refuses_what_it_cannot_write(tmp_path, potential):
 # Files that are not what they should be. The engine's own messages: test_engine.py.
 
 
+def test_places_where_no_file_can_be(potential, tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="is a folder; name the file to write"):
+        export_model(potential, tmp_path)
+    with pytest.raises(ValueError, match=r"make the folder .*absent first"):
+        export_model(potential, tmp_path / "absent" / "model.pt")
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(ValueError, match="does not admit it; write elsewhere"):
+        export_model(potential, tmp_path / "model.pt")
+    assert not list(tmp_path.iterdir())
+
+
 def test_missing_file_is_named_in_full(tmp_path):
     with pytest.raises(FileNotFoundError, match=re.escape(str(tmp_path / "no.pt"))):
         read_metadata(tmp_path / "no.pt")

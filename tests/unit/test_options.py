@@ -108,6 +108,9 @@ def test_bad_files(tmp_path):
     (tmp_path / "b.yaml").write_text("- 1")
     with pytest.raises(ValueError, match="must be a YAML mapping of model, data"):
         load_options(tmp_path / "b.yaml")
+    (tmp_path / "c.yaml").write_text("data: {train: a}\nmodel: {}\ndata: {train: b}\n")
+    with pytest.raises(ValueError, match="`data` is there twice, again in line 3"):
+        load_options(tmp_path / "c.yaml")
 
 
 def test_every_option_is_described():

@@ -342,6 +342,29 @@ class Options(Section):
         return json.loads(self.model_dump_json())
 
 
+class OneKeyLoader(yaml.SafeLoader):
+    """YAML where no key of a mapping comes twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        """Of one mapping.
+
+        Raises:
+            yaml.YAMLError: a key comes twice; says where.
+        """
+        seen = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if key.value in seen:
+                line = key.start_mark.line + 1
+                raise yaml.YAMLError(
+                    f"`{key.value}` is there twice, again in line {line}; join or "
+                    "remove one"
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def load_options(path: str | Path) -> Options:
     """Read an options file.
 
@@ -352,7 +375,7 @@ def load_options(path: str | Path) -> Options:
     if not path.is_file():
         raise ValueError(f"no such options file: {path} (looked in {Path.cwd()})")
     try:
-        values = yaml.safe_load(path.read_text())
+        values = yaml.load(path.read_text(), Loader=OneKeyLoader)
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(values, dict):
