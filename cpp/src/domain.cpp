@@ -158,7 +158,8 @@ double Domain::reach_used(const std::vector<int64_t>& rings) const {
 }
 
 /// An edge may be missing where its atoms together have moved further than the skin. Ghosts move
-/// with their owners, and with the box.
+/// with their owners, and with the box; beyond the edges of owned atoms they have the edges of
+/// nearer images.
 void Domain::check_moves(const DomainView& view) const {
     double owned = 0.0;
     double ghosts = 0.0;
@@ -168,7 +169,9 @@ void Domain::check_moves(const DomainView& view) const {
         const double* then = built_positions_.data() + 3 * site;
         const double moved = norm({now[0] - then[0], now[1] - then[1], now[2] - then[2]});
         if (site >= sites_.owned_atoms.size()) {
-            ghosts = std::max(ghosts, moved);
+            const bool is_far =
+                recompute_ && view.ghost_distances[atom - n_owned_] > reach_ + skin_;
+            ghosts = is_far ? ghosts : std::max(ghosts, moved);
             continue;
         }
         owned = std::max(owned, moved);
