@@ -123,7 +123,7 @@ class PETMADCalculator(Calculator):
             "inversion": inversion,
             "precision": precision,
             "memory": memory,
-            **kwargs,
+            **{name: value for name, value in kwargs.items() if name != "atoms"},
         }
         self.engine = Engine(
             os.fspath(model), device, n_threads, check, precision, str(memory)

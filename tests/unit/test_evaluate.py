@@ -132,6 +132,11 @@ def test_command_writes_errors_predictions_and_report(files, tmp_path, capsys):
     command = ["evaluate", str(files / "model.pt"), str(files / "test.xyz")]
     for name, path in paths.items():
         command += [f"--{name.partition('.')[0]}", str(path)]
+    nowhere = ["--report", str(tmp_path / "absent" / "report.html")]
+    assert main([*command, *nowhere]) == 1
+    told = capsys.readouterr()
+    assert "make the folder" in told.err
+    assert not told.out
     assert main([*command, "--subset-key", "kind", "--lebedev", "1"]) == 0
     output = capsys.readouterr().out
     for part in ("subset even", "Cu ", "orientations", "slope", "forces_x"):
