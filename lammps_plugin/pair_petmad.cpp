@@ -92,18 +92,27 @@ void PairPetmad::together(const std::function<void()>& work) {
 // ---- commands ------------------------------------------------------------------------------
 
 void PairPetmad::settings(int n_arguments, char** arguments) {
-    together([&] {
-        options_ = parse_pair_options({arguments, arguments + n_arguments});
-        mode_ = resolve_mode(options_.mode, comm->nprocs);
-        load_model(options_);
-        check_energy();
-        extras_ = Extras(engine_->info(), options_, world);
-    });
+    // Nothing of an earlier model stays, nor of one that fails here: LAMMPS may go on in Python.
+    // Species of another model mean nothing: pair_coeff must come again.
+    engine_.reset();
+    transport_.reset();
+    species_of_type_.clear();
+    try {
+        together([&] {
+            options_ = parse_pair_options({arguments, arguments + n_arguments});
+            mode_ = resolve_mode(options_.mode, comm->nprocs);
+            load_model(options_);
+            check_energy();
+            extras_ = Extras(engine_->info(), options_, world);
+        });
+    } catch (...) {
+        engine_.reset();
+        throw;
+    }
     nextra = static_cast<int>(extras_.totals.size());
     pvector = extras_.totals.data();
-    // Species of an earlier model mean nothing to this one: pair_coeff must come again. All flags
-    // are set until then, so that init_style() reports its absence, with the remedy.
-    species_of_type_.clear();
+    // All flags are set until pair_coeff comes, so that init_style() reports its absence, with the
+    // remedy.
     if (atom->ntypes > 0) {
         allocate();
         std::fill_n(setflag[0], (atom->ntypes + 1) * (atom->ntypes + 1), 1);
@@ -211,8 +220,12 @@ void PairPetmad::coeff(int n_arguments, char** arguments) {
     reported_tier_.clear();
 }
 
-void PairPetmad::assign_species(int n_arguments, char** arguments) {
+void PairPetmad::check_model() const {
     PETMAD_CHECK(engine_, "no model is loaded, since `pair_style petmad` failed; correct it first");
+}
+
+void PairPetmad::assign_species(int n_arguments, char** arguments) {
+    check_model();
     const bool all_types = n_arguments >= 2 && std::strcmp(arguments[0], "*") == 0
                            && std::strcmp(arguments[1], "*") == 0;
     PETMAD_CHECK(all_types, "`pair_coeff` must begin with `* *`, then one element per atom type");
@@ -270,6 +283,7 @@ void PairPetmad::check_units() {
 }
 
 void PairPetmad::check_settings() const {
+    check_model();
     PETMAD_CHECK(
         !species_of_type_.empty(), "the atom types have no elements; after `pair_style petmad` "
                                    "write `pair_coeff * *` with one element per type"
@@ -425,6 +439,9 @@ void PairPetmad::check_hybrid() const {
 // ---- after a run ---------------------------------------------------------------------------
 
 void PairPetmad::finish() {
+    if (!engine_) {
+        return;
+    }
     const petmad::Statistics& now = engine_->statistics();
     double largest[7] = {
         now.seconds_list - at_start_.seconds_list,

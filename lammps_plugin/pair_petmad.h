@@ -54,6 +54,7 @@ private:
     void assign_species(int n_arguments, char** arguments);
     void check_units();
     void check_settings() const;
+    void check_model() const;
     void check_exclusions() const;
     void report_exclusions();
     int excluded_groups() const;

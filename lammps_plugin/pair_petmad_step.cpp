@@ -25,6 +25,9 @@ using namespace LAMMPS_NS;
 
 void PairPetmad::compute(int eflag, int vflag) {
     ev_init(eflag, vflag);
+    if (!engine_) { // `run pre no` checks nothing; the same on all ranks
+        together([&] { check_model(); });
+    }
     if (is_first_) {
         together([&] {
             check_hybrid();

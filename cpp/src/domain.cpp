@@ -11,6 +11,9 @@ namespace {
 constexpr const char* late_list =
     ": edges may be missing; build lists in time (LAMMPS: `neigh_modify every 1 delay 0 check "
     "yes`), or take a larger skin (LAMMPS: `neighbor`)";
+constexpr const char* late_for_the_box =
+    ": edges may be missing; build a list at every step (LAMMPS: `neigh_modify every 1 delay 0 "
+    "check no`, since its check looks at atoms that move), or take a larger skin (`neighbor`)";
 
 /// Who owns each ghost; rank -1 for those that take no part.
 std::vector<RemoteAtom> ghost_owners(const DomainView& view, Transport* transport) {
@@ -184,7 +187,8 @@ void Domain::check_moves(const DomainView& view) const {
     PETMAD_CHECK(
         owned + ghosts <= skin_ + 2.0 * rim_margin, "ghosts have moved up to ", ghosts,
         " Å, with the box, and atoms ", owned,
-        " Å since the edge list was built, together more than the skin of ", skin_, " Å", late_list
+        " Å since the edge list was built, together more than the skin of ", skin_, " Å",
+        late_for_the_box
     );
 }
 

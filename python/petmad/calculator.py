@@ -22,6 +22,8 @@ RESPONSES = {"born_effective_charges": "dipole", "raman_tensors": "polarizabilit
 """Properties that are derivatives with respect to positions, and of what."""
 
 
+ASE_ARGUMENTS = ("restart", "ignore_bad_restart_file", "label", "atoms", "directory")
+"""Of its base class, which takes any others for parameters without a word."""
 WHOLE = 1e-6
 """What a total charge or spin multiplicity may differ from a whole number."""
 MOST_INFO = 1_000_000
@@ -111,6 +113,13 @@ class PETMADCalculator(Calculator):
         memory: str | int = "auto",
         **kwargs: Any,
     ) -> None:
+        unknown = sorted(set(kwargs) - set(ASE_ARGUMENTS))
+        if unknown:
+            raise TypeError(
+                f"PETMADCalculator has no arguments {unknown}; it has device, "
+                "n_threads, check, direct, rotations, inversion, precision, memory "
+                f"and ASE's {', '.join(ASE_ARGUMENTS)}"
+            )
         super().__init__(**kwargs)
         self._process = os.getpid()
         self._arguments = {

@@ -101,7 +101,7 @@ def test_images_that_move_with_the_box(lmp, setup):
     message = error_of(lmp, setup + lines)
     assert re.search(r"ghosts have moved up to \S+ Å, with the box, and atoms", message)
     assert "together more than the skin of" in message
-    assert "neigh_modify every 1 delay 0 check yes" in message
+    assert "neigh_modify every 1 delay 0 check no" in message
 
 
 def test_too_many_threads(lmp, setup, models):
@@ -117,6 +117,19 @@ def test_a_folder_and_an_empty_file(lmp, setup, models, tmp_path):
         path = tmp_path / name
         message = error_of(lmp, change(setup, str(models["fixed"]), str(path)))
         assert f"'{path}' {reason}" in message
+
+
+def test_nothing_of_an_earlier_model_stays(lmp, setup, models):
+    """The new file loads, but lacks what is asked for."""
+    lmp.command("clear")
+    lmp.commands_string(setup + "run 0")
+    with pytest.raises(Exception, match="needs a model with uncertainties"):
+        lmp.command(f"pair_style petmad {models['adaptive']} uncertainty yes")
+    for run in ("run 1 pre no", "run 0"):
+        with pytest.raises(Exception, match="no model is loaded"):
+            lmp.command(run)
+    with pytest.raises(Exception, match="no model is loaded"):
+        lmp.command("pair_coeff * * O H C")
 
 
 @pytest.mark.parametrize("what", ["truncated", "text", "foreign"])

@@ -211,6 +211,11 @@ def test_rotations_that_are_none(calculator, wrong):
         PETMADCalculator(calculator.engine.info.path, **wrong)
 
 
+def test_misspelt_arguments(calculator):
+    with pytest.raises(TypeError, match=r"has no arguments \['rotation', 'thread'\]"):
+        PETMADCalculator(calculator.engine.info.path, rotation=3, thread=2)
+
+
 def test_unknown_element_is_named_beside_the_known(calculator):
     atoms = molecule("CH3Cl")
     atoms.calc = calculator

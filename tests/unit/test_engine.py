@@ -276,7 +276,7 @@ def test_missing_file():
 
 
 def test_folder(tmp_path):
-    with pytest.raises(ValueError, match="no readable model file at"):
+    with pytest.raises(ValueError, match="is a folder; give the path of a file in it"):
         Engine(str(tmp_path))
 
 
