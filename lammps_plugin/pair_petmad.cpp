@@ -2,7 +2,6 @@
 #include "pair_petmad.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
@@ -10,7 +9,6 @@
 
 #include "atom.h"
 #include "comm.h"
-#include "domain.h"
 #include "error.h"
 #include "exceptions.h"
 #include "force.h"
@@ -30,11 +28,6 @@ using namespace LAMMPS_NS;
 namespace {
 
 constexpr int64_t text_limit = 4096; // of an error message sent between ranks
-
-/// The group that `comm_modify group` restricts ghosts to, 0 for all: Comm shows it to heirs alone.
-struct BorderGroup : Comm {
-    static int of(const Comm& comm) { return comm.*(&BorderGroup::bordergroup); }
-};
 
 /// Index of this rank among those of its node, and how many these are. Collective.
 std::pair<int, int> place_in_node(MPI_Comm world) {
@@ -145,16 +138,6 @@ void PairPetmad::load_model(const PairOptions& options) {
         transport_ = std::make_unique<MpiTransport>(world, device_ != "cpu" && reads_device);
     }
     tensors_ = {engine_->info().tensors, options.charge, -1, {}};
-}
-
-/// Before the layers run for the first time, and when the tier changes.
-void PairPetmad::report_memory(const petmad::MemoryPlan& plan) {
-    const std::string tier = to_string(plan.tier);
-    if (comm->me == 0 && tier != reported_tier_) {
-        const char* whose = comm->nprocs > 1 ? "  rank 0, " : "  ";
-        utils::logmesg(lmp, whose + petmad::describe(plan) + "\n");
-    }
-    reported_tier_ = tier;
 }
 
 void PairPetmad::check_energy() const {
@@ -282,132 +265,6 @@ void PairPetmad::check_units() {
         style == "real" ? utils::get_conversion_factor(utils::ENERGY, utils::METAL2REAL) : 1.0;
 }
 
-void PairPetmad::check_settings() const {
-    check_model();
-    PETMAD_CHECK(
-        !species_of_type_.empty(), "the atom types have no elements; after `pair_style petmad` "
-                                   "write `pair_coeff * *` with one element per type"
-    );
-    PETMAD_CHECK(
-        force->newton_pair, "needs `newton on`, since forces on ghost atoms must be sent home; "
-                            "remove `newton off` (the pair part) from the input"
-    );
-    check_exclusions();
-    PETMAD_CHECK(
-        !recomputes() || comm->mode == Comm::SINGLE,
-        "`mode recompute` needs ghosts of all types "
-        "equally deep; remove `comm_modify mode multi`, or use `mode exchange`"
-    );
-    check_tiles();
-    PETMAD_CHECK(
-        neighbor->includegroup == 0, "`neigh_modify include` cannot leave atoms out of a many-body "
-                                     "model; remove it"
-    );
-    PETMAD_CHECK(
-        BorderGroup::of(*comm) == 0, "`comm_modify group` leaves ghosts out that a many-body model "
-                                     "needs; remove it"
-    );
-}
-
-/// Whole atoms can be left out, by a group excluded from `all` (fix gcmc does so to try a deletion,
-/// from its own init() on), but not some of their pairs.
-void PairPetmad::check_exclusions() const {
-    bool excludes = neighbor->nex_mol > 0;
-    for (int k = 0; k < neighbor->nex_group; ++k) {
-        excludes = excludes || (neighbor->ex1_group[k] != 0 && neighbor->ex2_group[k] != 0);
-    }
-    for (int k = 0; k < neighbor->nex_type; ++k) {
-        excludes = excludes
-                   || (species_of_type_[neighbor->ex1_type[k]] >= 0
-                       && species_of_type_[neighbor->ex2_type[k]] >= 0);
-    }
-    PETMAD_CHECK(
-        !excludes, "`neigh_modify exclude` cannot take pairs out of a many-body model; remove it, "
-                   "or map the types to NULL and use `pair_style hybrid/overlay`"
-    );
-}
-
-/// Once; fix gcmc excludes a group after init_style().
-void PairPetmad::report_exclusions() {
-    if (neighbor->nex_group > 0 && !exclusions_are_reported_ && comm->me == 0) {
-        utils::logmesg(
-            lmp, std::string(prefix)
-                     + "atoms of a group excluded from `all` (neigh_modify, or a fix like gcmc) "
-                       "take no part\n"
-        );
-        exclusions_are_reported_ = true;
-    }
-}
-
-/// Bits of the groups whose atoms take no part, since they are excluded from `all`, group 0.
-int PairPetmad::excluded_groups() const {
-    int bits = 0;
-    for (int k = 0; k < neighbor->nex_group; ++k) {
-        bits |= neighbor->ex1_group[k] == 0 ? neighbor->ex2_bit[k] : neighbor->ex1_bit[k];
-    }
-    return bits;
-}
-
-/// comm_style tiled holds no more than one image of an atom on either side.
-void PairPetmad::check_tiles() const {
-    if (!recomputes() || comm->style != Comm::TILED) {
-        return;
-    }
-    const Domain& box = *Pointers::domain;
-    for (int k = 0; k < 3; ++k) {
-        PETMAD_CHECK(
-            box.periodicity[k] == 0 || box.prd[k] > ghost_depth(), "`mode recompute` needs ghosts ",
-            ghost_depth(), " A deep, but the periodic box is ", box.prd[k],
-            " A long and `comm_style tiled` allows no more; use `comm_style brick`, or `mode "
-            "exchange`"
-        );
-    }
-}
-
-void PairPetmad::report_setup() {
-    if (comm->me != 0) {
-        return;
-    }
-    std::vector<TypeEntry> types;
-    for (int type = 1; type <= atom->ntypes; ++type) {
-        TypeEntry entry;
-        entry.species = species_of_type_[type];
-        if (entry.species >= 0) {
-            entry.atomic_number = engine_->info().atomic_numbers[entry.species];
-        }
-        if (atom->mass != nullptr && atom->mass_setflag[type]) {
-            entry.mass = atom->mass[type];
-        }
-        types.push_back(entry);
-    }
-    RunSetup setup;
-    setup.device = device_;
-    setup.precision = to_string(engine_->precision());
-    setup.mode = mode_;
-    setup.n_threads = n_threads_;
-    setup.n_ranks = comm->nprocs;
-    setup.kernels = petmad::kernels_on(device_);
-    setup.ghost_depth = ghost_depth();
-    if (device_ != "cpu" && mode_ == "exchange" && transport_) {
-        setup.messages =
-            transport_->reads_device_memory() ? "GPU memory (gpu/aware)" : "pinned host memory";
-    }
-    utils::logmesg(
-        lmp, describe_setup(engine_->info(), setup) + extras_.describe() + describe_types(types)
-    );
-    for (const std::string& warning : mass_warnings(types)) {
-        error->warning(FLERR, warning);
-    }
-    const auto differs = [](double factor) { return factor != 1.0; };
-    if (atom->molecular != Atom::ATOMIC
-        && (std::any_of(force->special_lj + 1, force->special_lj + 4, differs)
-            || std::any_of(force->special_coul + 1, force->special_coul + 4, differs))) {
-        utils::logmesg(
-            lmp, "  note: special_bonds does not act on petmad, bonded pairs are kept\n"
-        );
-    }
-}
-
 double PairPetmad::init_one(int i, int j) {
     const int n = atom->ntypes + 1;
     pair_is_ours_[i * n + j] = pair_is_ours_[j * n + i] = 1;
@@ -420,60 +277,7 @@ double PairPetmad::ghost_depth() const {
     return (recomputes() ? reach : cutoff_) + neighbor->skin;
 }
 
-/// `hybrid` asks init_one only for the pairs it leaves to this style.
-void PairPetmad::check_hybrid() const {
-    const int n = atom->ntypes + 1;
-    for (int i = 1; i < n; ++i) {
-        for (int j = i; j < n; ++j) {
-            const bool is_mapped = species_of_type_[i] >= 0 && species_of_type_[j] >= 0;
-            PETMAD_CHECK(
-                !is_mapped || pair_is_ours_[i * n + j], "atom types ", i, " and ", j,
-                " have elements here, but the hybrid style gives their pairs to another style; a "
-                "many-body model needs all pairs of its types: use `pair_style hybrid/overlay`, or "
-                "map the types to NULL"
-            );
-        }
-    }
-}
-
-// ---- after a run ---------------------------------------------------------------------------
-
-void PairPetmad::finish() {
-    if (!engine_) {
-        return;
-    }
-    const petmad::Statistics& now = engine_->statistics();
-    double largest[7] = {
-        now.seconds_list - at_start_.seconds_list,
-        now.seconds_exchange - at_start_.seconds_exchange,
-        now.seconds_model - at_start_.seconds_model,
-        now.seconds_fold - at_start_.seconds_fold,
-        static_cast<double>(n_evaluations_),
-        static_cast<double>(now.n_list_builds - at_start_.n_list_builds),
-        now.reach_used,
-    };
-    double sums[9] = {
-        static_cast<double>(now.n_owned),           static_cast<double>(now.n_ghost),
-        static_cast<double>(now.n_raw_edges),       static_cast<double>(now.n_kept_edges),
-        static_cast<double>(now.n_owned_edge_rows), static_cast<double>(now.n_evaluated_edges),
-        static_cast<double>(now.bytes_sent),        static_cast<double>(now.bytes_messages),
-        static_cast<double>(now.bytes_values),
-    };
-    MPI_Allreduce(MPI_IN_PLACE, largest, 7, MPI_DOUBLE, MPI_MAX, world);
-    MPI_Allreduce(MPI_IN_PLACE, sums, 9, MPI_DOUBLE, MPI_SUM, world);
-    if (comm->me == 0 && n_evaluations_ > 0) {
-        const Domain& box = *Pointers::domain;
-        RunTotals totals{largest[0], largest[1], largest[2], largest[3],
-                         largest[4], largest[5], largest[6], ghost_depth() - neighbor->skin,
-                         sums[0],    sums[1],    sums[2],    sums[3],
-                         sums[4],    sums[5],    sums[6],    sums[7],
-                         sums[8]};
-        totals.recomputes = recomputes();
-        totals.n_ranks = comm->nprocs;
-        totals.side = std::cbrt(box.xprd * box.yprd * box.zprd / comm->nprocs);
-        utils::logmesg(lmp, describe_totals(totals));
-    }
-}
+// ---- for others ----------------------------------------------------------------------------
 
 void* PairPetmad::extract(const char* name, int& dimension) {
     dimension = 0;

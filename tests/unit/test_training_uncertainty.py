@@ -18,6 +18,7 @@ from petmad.training.options import parse_options
 from petmad.training.trainer import train
 from petmad.training.uncertainty import (
     REGULARIZERS,
+    covariance_of,
     fit_uncertainty,
     last_features,
     unlikeliness,
@@ -116,7 +117,8 @@ def test_the_regularizer_makes_all_errors_most_likely(model, data):
     ]
     assert fit.regularizer == REGULARIZERS[np.argmax(found)]
     seen, unseen = (last_features(model, s, "energy") for s in (train_set, valid_set))
-    ours = [-unlikeliness(seen, unseen, r) for r in REGULARIZERS[4:]]
+    covariance = covariance_of(seen)
+    ours = [-unlikeliness(covariance, seen, unseen, r) for r in REGULARIZERS[4:]]
     np.testing.assert_allclose(ours, found[4:], rtol=1e-5)
 
 

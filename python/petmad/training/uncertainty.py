@@ -99,10 +99,11 @@ def fit_uncertainty(
                 "give more"
             )
     seen, unseen = (last_features(potential, s, target) for s in (train, valid))
+    covariance = covariance_of(seen)
     if regularizer is None:
-        losses = [unlikeliness(seen, unseen, r) for r in REGULARIZERS]
+        losses = [unlikeliness(covariance, seen, unseen, r) for r in REGULARIZERS]
         regularizer = float(REGULARIZERS[np.argmin(losses)])
-    cholesky = _cholesky(seen, regularizer)
+    cholesky = _cholesky(covariance, regularizer)
     plain = _deviations(cholesky, unseen)
     multiplier = _multiplier(unseen.errors / plain, calibration)
     result = _with_uncertainty(potential, target, n_members)
@@ -155,10 +156,14 @@ def last_features(
     return Features(torch.cat(sums), n_atoms, torch.cat(errors))
 
 
-def _cholesky(seen: Features, regularizer: float) -> torch.Tensor:
-    """L of C + λ, λ in units of the mean of C's diagonal."""
+def covariance_of(seen: Features) -> torch.Tensor:
+    """C, [width, width]."""
     per_atom = seen.sums / seen.n_atoms[:, None]
-    covariance = per_atom.T @ per_atom
+    return per_atom.T @ per_atom
+
+
+def _cholesky(covariance: torch.Tensor, regularizer: float) -> torch.Tensor:
+    """L of C + λ, λ in units of the mean of C's diagonal."""
     eye = torch.eye(len(covariance), dtype=torch.float64)
     return factorize(covariance + regularizer * covariance.diagonal().mean() * eye)
 
@@ -177,13 +182,15 @@ def _multiplier(ratios: torch.Tensor, calibration: str) -> float:
     return float(ratios.square().mean().sqrt())
 
 
-def unlikeliness(seen: Features, unseen: Features, regularizer: float) -> float:
+def unlikeliness(
+    covariance: torch.Tensor, seen: Features, unseen: Features, regularizer: float
+) -> float:
     """Minus the log-likelihood of all errors, but for a constant.
 
     Training and validation errors have each a multiplier of their own, the most likely
     one: a network errs less where it was trained.
     """
-    cholesky = _cholesky(seen, regularizer)
+    cholesky = _cholesky(covariance, regularizer)
     leverages = (_deviations(cholesky, seen) / seen.n_atoms).square()
     left_out = (leverages / (1 - leverages).clamp(min=LEAST_LEFT)).sqrt() * seen.n_atoms
     loss = 0.0
