@@ -2,15 +2,13 @@
 #include "model.h"
 
 #include <algorithm>
-#include <filesystem>
-#include <fstream>
 #include <new>
-#include <system_error>
 
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/jit/runtime/graph_executor.h>
 #include <torch/script.h>
 
+#include "archive.h"
 #include "devices.h"
 #include "petmad/error.h"
 #include "precision.h"
@@ -55,29 +53,6 @@ bool is_out_of_memory(const std::exception& exception) {
 std::string first_line(const std::exception& exception) {
     const std::string text = reason(exception);
     return text.substr(0, text.find('\n'));
-}
-
-void check_archive(const std::string& path) {
-    std::error_code ignored;
-    PETMAD_CHECK(
-        !std::filesystem::is_directory(path, ignored), "'", path,
-        "' is a folder; give the path of a file in it, written by `petmad export`"
-    );
-    std::ifstream file(path, std::ios::binary);
-    char magic[4] = {};
-    PETMAD_CHECK(
-        file, "no readable model file at '", path,
-        "'; give the path of a file written by `petmad export`"
-    );
-    PETMAD_CHECK(
-        file.peek() != std::ifstream::traits_type::eof(), "the model file '", path,
-        "' is empty; export or copy it again"
-    );
-    file.read(magic, sizeof magic);
-    PETMAD_CHECK(
-        file && std::string(magic, 4) == "PK\x03\x04", "'", path,
-        "' is not a TorchScript archive; give a file written by `petmad export`"
-    );
 }
 
 torch::jit::Module load(const std::string& path, const torch::Device& device) {

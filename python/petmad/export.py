@@ -18,6 +18,7 @@ from torch import nn
 
 from . import __version__
 from ._ops import load_ops
+from .archive import check_archive
 from .fast_network import make_fast
 from .golden import evaluate_golden, golden_systems
 from .model import EdgeGraph, PETConfig, Potential, TargetSpec
@@ -279,6 +280,7 @@ def load_exported(
         FileNotFoundError: there is no such file.
     """
     metadata = read_metadata(path)
+    check_archive(path, "export or copy it again")
     load_ops()
     scripted = torch.jit.load(str(path), map_location="cpu")
     state = dict(scripted.weights) if hasattr(scripted, "weights") else _old(scripted)

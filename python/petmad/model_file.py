@@ -30,8 +30,8 @@ def read_metadata(path: str | os.PathLike) -> dict[str, Any]:
             text = archive.read(names[0]) if names else b""
     except (zipfile.BadZipFile, EOFError, OSError) as error:
         raise ValueError(
-            f"{path} is not a readable model file ({error}); it may be truncated: "
-            f"{remedy}"
+            f"{path} is not a readable model file ({error}); it may be damaged or "
+            f"truncated: {remedy}"
         ) from None
     if not text:
         raise ValueError(f"{path} is an archive but not a petmad model; {remedy}")

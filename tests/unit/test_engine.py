@@ -296,7 +296,7 @@ def test_truncated_file(model_path, tmp_path, fraction):
     path = tmp_path / "short.pt"
     path.write_bytes(content[: int(fraction * len(content))])
     with pytest.raises(
-        ValueError, match=r"^cannot load '.*short\.pt': .*may be truncated"
+        ValueError, match=r"short\.pt' is damaged or cut short: its table of contents"
     ):
         Engine(str(path))
 
@@ -305,7 +305,9 @@ def test_other_archive(tmp_path):
     path = tmp_path / "pictures.zip"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a.txt", "a")
-    with pytest.raises(ValueError, match=r"cannot load '.*pictures\.zip'"):
+    with pytest.raises(
+        ValueError, match=r"pictures\.zip' is not a TorchScript archive"
+    ):
         Engine(str(path))
 
 

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from petmad.archive import check_archive
+
 
 class Record:
     """Stands in for a class of upstream: keeps the pickled state, does nothing."""
@@ -174,3 +176,4 @@ def _check_archive(path: Path) -> None:
             f"{path} is an exported (TorchScript) or foreign archive, not a "
             "checkpoint; give the `.ckpt` file it was exported from"
         )
+    check_archive(path, "download it again")

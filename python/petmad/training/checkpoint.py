@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from ase.data import covalent_radii
 
+from petmad.archive import check_archive
 from petmad.export import load_exported
 from petmad.model import PETConfig, Potential, TargetSpec
 
@@ -75,6 +76,7 @@ def read(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"no such checkpoint: {path} (looked in {Path.cwd()})")
+    check_archive(path, "give best.ckpt or last.ckpt of `petmad train`")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
