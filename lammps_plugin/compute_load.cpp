@@ -29,8 +29,20 @@ ComputeLoad::ComputeLoad(LAMMPS* lammps, int n_arguments, char** arguments)
     extscalar = 0;
 }
 
+/// Several under a hybrid style.
+std::vector<Pair*> ComputeLoad::pairs() const {
+    std::vector<Pair*> found;
+    for (int k = 1;; ++k) {
+        Pair* pair = force->pair_match("petmad", 1, k);
+        if (pair == nullptr || (!found.empty() && pair == found.back())) {
+            return found;
+        }
+        found.push_back(pair);
+    }
+}
+
 void ComputeLoad::init() {
-    if (force->pair_match("petmad", 1) == nullptr) {
+    if (pairs().empty()) {
         error->all(
             FLERR, "compute petmad/load: there is no `pair_style petmad`; define it before the run"
         );
@@ -42,14 +54,16 @@ void ComputeLoad::compute_peratom() {
     invoked_peratom = update->ntimestep;
     loads_.assign(atom->nmax, 0.0);
     vector_atom = loads_.data();
-    Pair* pair = force->pair_match("petmad", 1);
-    int n_columns = 0;
-    const double* edges =
-        pair == nullptr ? nullptr
-                        : static_cast<double*>(pair->extract_peratom("kept_edges", n_columns));
     for (int i = 0; i < atom->nlocal; ++i) {
-        if ((atom->mask[i] & groupbit) != 0) {
-            loads_[i] = 1.0 + (edges != nullptr ? edges[i] : 0.0);
+        loads_[i] = (atom->mask[i] & groupbit) != 0 ? 1.0 : 0.0;
+    }
+    for (Pair* pair : pairs()) {
+        int n_columns = 0;
+        const auto* edges = static_cast<double*>(pair->extract_peratom("kept_edges", n_columns));
+        for (int i = 0; edges != nullptr && i < atom->nlocal; ++i) {
+            if ((atom->mask[i] & groupbit) != 0) {
+                loads_[i] += edges[i];
+            }
         }
     }
 }

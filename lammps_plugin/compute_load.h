@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "compute.h"
+#include "pair.h"
 
 namespace petmad_lammps {
 
@@ -19,6 +20,8 @@ public:
     double memory_usage() override;
 
 private:
+    std::vector<LAMMPS_NS::Pair*> pairs() const;
+
     std::vector<double> loads_; ///< [n_owned]
 };
 

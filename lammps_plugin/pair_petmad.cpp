@@ -192,7 +192,14 @@ std::string PairPetmad::choose_device(const std::string& wanted) const {
 }
 
 void PairPetmad::coeff(int n_arguments, char** arguments) {
+    const std::vector<int32_t> before = species_of_type_;
     together([&] { assign_species(n_arguments, arguments); });
+    if (comm->me == 0 && !before.empty() && before != species_of_type_) {
+        error->warning(
+            FLERR, "pair_style petmad: this `pair_coeff` replaces the elements of all types that "
+                   "an earlier one gave; one line has them all"
+        );
+    }
     allocate();
     for (int i = 1; i <= atom->ntypes; ++i) {
         for (int j = 1; j <= atom->ntypes; ++j) {

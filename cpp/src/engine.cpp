@@ -29,8 +29,18 @@ namespace {
 // float64 and 1e-5 in float32, a wrong weight or species by more than 1e-2.
 double golden_tolerance(const std::string& dtype) { return dtype == "float64" ? 1e-9 : 1e-3; }
 
+constexpr int most_threads = 4096;
+
 /// For tests: the CPU does what a GPU would, by the same lists, folds and transfers.
 bool is_emulated(const EngineOptions& options) { return options.device == "emulated"; }
+
+const EngineOptions& checked(const EngineOptions& options) {
+    PETMAD_CHECK(
+        options.n_threads >= 0 && options.n_threads <= most_threads,
+        "`n_threads` must be 0 (as torch has it) to ", most_threads, ", got ", options.n_threads
+    );
+    return options;
+}
 
 double largest(const std::vector<double>& values) {
     double result = 0.0;
@@ -110,7 +120,7 @@ struct Engine::Impl {
     MemoryPlan memory_plan;
 
     Impl(const std::string& path, const EngineOptions& chosen)
-        : options(chosen),
+        : options(checked(chosen)),
           model(path, is_emulated(chosen) ? "cpu" : chosen.device, chosen.precision),
           memory(parse_memory(chosen.memory, chosen.n_processes)) {
         memory.on_gpu = model.device().is_cuda();

@@ -11,6 +11,10 @@
 
 namespace petmad {
 
+/// Å. No crystal repeats itself so soon; a wrong unit is the likely cause, and edges without number
+/// the consequence.
+constexpr double least_height = 0.1;
+
 using Vec3 = std::array<double, 3>;
 
 inline double dot(const Vec3& a, const Vec3& b) { return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]; }
@@ -69,6 +73,11 @@ struct Lattice {
         for (int k = 0; k < 3; ++k) {
             reciprocal[k] = scaled(cross(rows[(k + 1) % 3], rows[(k + 2) % 3]), 1.0 / volume);
             heights[k] = 1.0 / norm(reciprocal[k]);
+            PETMAD_CHECK(
+                !pbc[k] || heights[k] >= least_height, "`cell` repeats itself after ", heights[k],
+                " Å along row ", k, ", less than ", least_height,
+                " Å; check its unit, Å, or set pbc[", k, "] to false"
+            );
         }
     }
 

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import operator
 import os
 from typing import Any, ClassVar
 
@@ -121,6 +122,7 @@ class PETMADCalculator(Calculator):
                 f"and ASE's {', '.join(ASE_ARGUMENTS)}"
             )
         super().__init__(**kwargs)
+        rotations = operator.index(rotations)
         self._process = os.getpid()
         self._arguments = {
             "model": os.path.abspath(model),
@@ -229,7 +231,7 @@ class PETMADCalculator(Calculator):
             raise RuntimeError(
                 "this calculator was made in another process, whose threads a fork "
                 "lacks; start processes with the method `spawn` (or `forkserver`) "
-                "and make the calculator there, or run with `OMP_NUM_THREADS=1`"
+                "and make the calculator there, or give each one thread: `n_threads=1`"
             )
 
     def _species_of(self, numbers: np.ndarray) -> np.ndarray:

@@ -271,6 +271,17 @@ def test_threads_and_conditioned_options(models, tmp_path):
     )
 
 
+def test_elements_given_twice(models, tmp_path):
+    box = water((2, 2, 2))
+    write_data(tmp_path / "box.data", box)
+    script = setup_lines(box, "box.data", models["fixed"])
+    replaced = "this `pair_coeff` replaces the elements of all types"
+    text = run_lammps(script + "pair_coeff * * O H C\nrun 0\n", tmp_path).stdout
+    assert replaced not in text
+    text = run_lammps(script + "pair_coeff * * H O C\nrun 0\n", tmp_path).stdout
+    assert replaced in text
+
+
 def test_log_states_setup_and_totals(models, tmp_path):
     box = water((2, 2, 2))
     write_data(tmp_path / "box.data", box)

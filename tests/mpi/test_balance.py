@@ -47,6 +47,28 @@ def test_load_is_the_number_of_kept_edges(models, tmp_path):
     assert imbalance > 1.2
 
 
+def test_load_of_two_models(models, tmp_path):
+    box = uneven()
+    write_data(tmp_path / "box.data", box)
+    paths = models["adaptive"], models["fixed"]
+    begin = setup_lines(box, "box.data", "").split("pair_style")[0]
+    script = f"""{begin}
+pair_style hybrid/overlay petmad {paths[0]} petmad {paths[1]}
+pair_coeff * * petmad 1 O H C
+pair_coeff * * petmad 2 O H C
+neighbor 0.7 bin
+compute load all petmad/load
+thermo_style custom step pe c_load
+dump load all custom 1 load.dump id c_load
+dump_modify load sort id
+run 0
+"""
+    run_lammps(script, tmp_path, n_ranks=2)
+    found = np.array(read_numbers(tmp_path / "load.dump")["c_load"], dtype=float)
+    edges = [reference(path, box)["kept_edges"] for path in paths]
+    np.testing.assert_array_equal(found, 1.0 + edges[0] + edges[1])
+
+
 @pytest.mark.parametrize("mode", ["exchange", "recompute"])
 def test_fix_balance_by_load(models, tmp_path, mode):
     box = uneven()

@@ -211,6 +211,11 @@ def test_rotations_that_are_none(calculator, wrong):
         PETMADCalculator(calculator.engine.info.path, **wrong)
 
 
+def test_rotations_that_are_no_integer(calculator):
+    with pytest.raises(TypeError, match="integer"):
+        PETMADCalculator(calculator.engine.info.path, rotations=2.5)
+
+
 def test_misspelt_arguments(calculator):
     with pytest.raises(TypeError, match=r"has no arguments \['rotation', 'thread'\]"):
         PETMADCalculator(calculator.engine.info.path, rotation=3, thread=2)

@@ -263,6 +263,14 @@ BAD = {
         (np.zeros((1, 3)), [[1, 0, 0], [2, 0, 0], [0, 0, 0]], PLANE, 2.0),
         "`cell` is singular: rows 0 and 1 are parallel",
     ),
+    "cell in another unit": (
+        (np.zeros((1, 3)), np.diag([0.5, 0.02, 0.5]), ALL, 2.0),
+        r"`cell` repeats itself after 0.02 Å along row 1, less than 0.1 Å; check its",
+    ),
+    "thin cell": (
+        (np.zeros((1, 3)), np.diag([300.0, 300.0, 0.2]), ALL, 250.0),
+        r"`cell` is 0.2 Å thick along row 2, .* cutoff of 250 Å; repeat the cell",
+    ),
     "missing row": (
         (np.zeros((1, 3)), np.diag([1.0, 0.0, 1.0]), ALL, 2.0),
         r"`cell` row 1 is periodic but has length 0; .* set pbc\[1\] to false",
