@@ -4,6 +4,7 @@ import functools
 import json
 import operator
 import os
+import warnings
 from typing import Any, ClassVar
 
 import numpy as np
@@ -176,6 +177,7 @@ class PETMADCalculator(Calculator):
         self.direct = direct
         self.grid = rotation_grid(rotations, inversion) if rotations > 0 else None
         self.rotational_spread: dict[str, float] = {}
+        self._is_told_of_state = False
         self._species = np.full(120, -1, dtype=np.int32)
         for index, number in enumerate(self.engine.info.atomic_numbers):
             self._species[number] = index
@@ -201,6 +203,7 @@ class PETMADCalculator(Calculator):
         super().calculate(atoms, properties, system_changes)
         self._check_process()
         atoms = self.atoms
+        self._check_state_has_effect(atoms)
         species = self._species_of(atoms.numbers)
         properties = properties or []
         has_gradients = not self.direct or (
@@ -232,6 +235,21 @@ class PETMADCalculator(Calculator):
                 "this calculator was made in another process, whose threads a fork "
                 "lacks; start processes with the method `spawn` (or `forkserver`) "
                 "and make the calculator there, or give each one thread: `n_threads=1`"
+            )
+
+    def _check_state_has_effect(self, atoms: Any) -> None:
+        """Say once that charge and spin are read by nobody."""
+        info = self.engine.info
+        if info.is_conditioned or self._tensors or self._is_told_of_state:
+            return
+        charge, spin_multiplicity = _state(atoms)
+        if (charge, spin_multiplicity) != (0, 1):
+            self._is_told_of_state = True
+            warnings.warn(
+                f"the structure has charge {charge:+d} and spin multiplicity "
+                f"{spin_multiplicity}, which have no effect: the model {info.name} is "
+                "not conditioned on them",
+                stacklevel=2,
             )
 
     def _species_of(self, numbers: np.ndarray) -> np.ndarray:

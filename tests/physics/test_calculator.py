@@ -211,6 +211,17 @@ def test_rotations_that_are_none(calculator, wrong):
         PETMADCalculator(calculator.engine.info.path, **wrong)
 
 
+def test_a_charge_without_effect_is_told_once(calculator):
+    atoms = molecule("H2O")
+    atoms.calc = PETMADCalculator(calculator.engine.info.path)
+    neutral = atoms.get_potential_energy()
+    atoms.info["charge"] = 1
+    with pytest.warns(UserWarning, match=r"charge \+1 .* have no effect: the model"):
+        assert atoms.get_potential_energy() == neutral
+    atoms.info["charge"] = 2
+    assert atoms.get_potential_energy() == neutral
+
+
 def test_rotations_that_are_no_integer(calculator):
     with pytest.raises(TypeError, match="integer"):
         PETMADCalculator(calculator.engine.info.path, rotations=2.5)
