@@ -110,10 +110,13 @@ void PairPetmad::settings(int n_arguments, char** arguments) {
         allocate();
         std::fill_n(setflag[0], (atom->ntypes + 1) * (atom->ntypes + 1), 1);
     }
-    if (options_.is_conditioned && !engine_->info().is_conditioned && comm->me == 0) {
+    // Computes of tensors read the charge, too: a dipole may need an origin.
+    const petmad::ModelInfo& info = engine_->info();
+    const bool is_read = info.is_conditioned || !info.tensors.empty();
+    if (options_.is_conditioned && !is_read && comm->me == 0) {
         error->warning(
-            FLERR, std::string(prefix) + "`charge` and `spin` have no effect: model '"
-                       + engine_->info().name + "' was trained without them"
+            FLERR, std::string(prefix) + "`charge` and `spin` have no effect: model '" + info.name
+                       + "' was trained without them"
         );
     }
 }
@@ -254,6 +257,7 @@ void PairPetmad::init_style() {
     is_first_ = true;
     at_start_ = engine_->statistics();
     n_evaluations_ = 0;
+    reach_used_ = 0.0;
     if (!is_reported_) {
         report_setup();
         is_reported_ = true;

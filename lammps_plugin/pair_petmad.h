@@ -111,6 +111,7 @@ private:
 
     petmad::Statistics at_start_; ///< of this run
     int64_t n_evaluations_ = 0;
+    double reach_used_ = 0.0; ///< Å, largest of this run and rank
 };
 
 } // namespace petmad_lammps

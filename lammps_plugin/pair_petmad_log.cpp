@@ -10,6 +10,7 @@
 #include "domain.h"
 #include "error.h"
 #include "force.h"
+#include "modify.h"
 #include "neighbor.h"
 #include "utils.h"
 
@@ -63,6 +64,14 @@ void PairPetmad::report_setup() {
     for (const std::string& warning : mass_warnings(types)) {
         error->warning(FLERR, warning);
     }
+    if (!modify->get_compute_by_style("^heat/flux$").empty()) {
+        error->warning(
+            FLERR, std::string(prefix)
+                       + "compute heat/flux is not the heat flux of a message-passing model, whose "
+                         "atomic energies depend on edges of other atoms; take no transport "
+                         "coefficient from it"
+        );
+    }
     const auto differs = [](double factor) { return factor != 1.0; };
     if (atom->molecular != Atom::ATOMIC
         && (std::any_of(force->special_lj + 1, force->special_lj + 4, differs)
@@ -97,7 +106,7 @@ void PairPetmad::finish() {
         now.seconds_fold - at_start_.seconds_fold,
         static_cast<double>(n_evaluations_),
         static_cast<double>(now.n_list_builds - at_start_.n_list_builds),
-        now.reach_used,
+        reach_used_,
     };
     double sums[9] = {
         static_cast<double>(now.n_owned),           static_cast<double>(now.n_ghost),
@@ -110,12 +119,14 @@ void PairPetmad::finish() {
     MPI_Allreduce(MPI_IN_PLACE, sums, 9, MPI_DOUBLE, MPI_SUM, world);
     if (comm->me == 0 && n_evaluations_ > 0) {
         const Domain& box = *Pointers::domain;
+        const double moved = (recomputes() ? 0.5 : 1.0) * neighbor->skin;
         RunTotals totals{largest[0], largest[1], largest[2], largest[3],
-                         largest[4], largest[5], largest[6], ghost_depth() - neighbor->skin,
+                         largest[4], largest[5], largest[6], ghost_depth() - moved,
                          sums[0],    sums[1],    sums[2],    sums[3],
                          sums[4],    sums[5],    sums[6],    sums[7],
                          sums[8]};
         totals.recomputes = recomputes();
+        totals.halo = ghost_depth() - neighbor->skin;
         totals.n_ranks = comm->nprocs;
         totals.side = std::cbrt(box.xprd * box.yprd * box.zprd / comm->nprocs);
         utils::logmesg(lmp, describe_totals(totals));

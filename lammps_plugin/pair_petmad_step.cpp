@@ -57,6 +57,7 @@ void PairPetmad::compute(int eflag, int vflag) {
     is_first_ = false;
     list_build_ = {neighbor->ncalls, neighbor->lastcall};
     ++n_evaluations_;
+    reach_used_ = std::max(reach_used_, engine_->statistics().reach_used);
 }
 
 /// Direct forces and stresses spare the backward pass, unless per-atom virials are wanted.

@@ -98,7 +98,7 @@ std::string describe_work(const RunTotals& totals) {
         totals.n_evaluated_edges / totals.n_owned_edge_rows
     );
     if (totals.recomputes && totals.side > 0.0) {
-        const double all = std::pow(1.0 + 2.0 * totals.reach_available / totals.side, 3);
+        const double all = std::pow(1.0 + 2.0 * totals.halo / totals.side, 3);
         text += format(" (all ghosts: (1 + 2h/a)^3 = %.4g)", all);
     }
     return text + "\n";

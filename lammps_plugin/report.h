@@ -36,8 +36,8 @@ struct RunTotals {
     double seconds_fold = 0.0;
     double n_evaluations = 0.0;
     double n_list_builds = 0.0;
-    double reach_used = 0.0;      ///< Å around a rank's part of the box, at the last evaluation
-    double reach_available = 0.0; ///< Å
+    double reach_used = 0.0;      ///< Å around a rank's part of the box, at most in the run
+    double reach_available = 0.0; ///< Å, at least
     double n_owned = 0.0;         ///< last evaluation, as are the following
     double n_ghost = 0.0;
     double n_raw_edges = 0.0;
@@ -48,6 +48,7 @@ struct RunTotals {
     double bytes_messages = 0.0;
     double bytes_values = 0.0;
     bool recomputes = false;
+    double halo = 0.0; ///< Å, asked of ghosts, without the skin
     int n_ranks = 1;
     double side = 0.0; ///< Å, of a cube as large as a rank's part of the box
 };

@@ -124,6 +124,9 @@ struct Engine::Impl {
           model(path, is_emulated(chosen) ? "cpu" : chosen.device, chosen.precision),
           memory(parse_memory(chosen.memory, chosen.n_processes)) {
         memory.on_gpu = model.device().is_cuda();
+        if (model.precision() == Precision::fp64) {
+            memory.bytes_per_number = sizeof(double); // a file of float32 was widened
+        }
         if (memory.on_gpu && chosen.memory == "auto") {
             memory.available =
                 memory_share(cuda::free_memory(model.device().index()), chosen.n_processes);

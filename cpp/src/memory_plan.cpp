@@ -217,7 +217,11 @@ void plan_evaluation(const std::vector<int64_t>& sizes, const std::vector<int64_
     Evaluation& evaluation = of_thread();
     const EdgeCounts of = edge_counts(counts);
     const auto bytes_of_tiers = evaluation.request.on_gpu ? bytes_on_gpu : bytes_on_cpu;
-    MemoryPlan plan = make_plan(bytes_of_tiers(network_sizes(sizes), of), evaluation.request);
+    NetworkSizes network = network_sizes(sizes);
+    if (evaluation.request.bytes_per_number > 0) {
+        network.bytes_per_number = evaluation.request.bytes_per_number;
+    }
+    MemoryPlan plan = make_plan(bytes_of_tiers(network, of), evaluation.request);
     plan.n_centers = of.n_centers;
     evaluation.tier = plan.tier;
     if (evaluation.listener) {

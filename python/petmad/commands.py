@@ -202,7 +202,10 @@ def memory_per_atom(metadata: dict[str, Any]) -> str:
         return [b / 1e3 for b in torch.ops.petmad.memory_needs(sizes, list(counts))]
 
     tiers = ("keep", "wide", "layers")
-    parts = zip(tiers, needs(1, 0, 0), needs(0, 0, 1), strict=True)
+    # Of many, since `layers` has a block's rows beside, which stop growing.
+    many, more = needs(0, 0, 10**6), needs(0, 0, 2 * 10**6)
+    per_edge = [(b - a) / 1e6 for a, b in zip(many, more, strict=True)]
+    parts = zip(tiers, needs(1, 0, 0), per_edge, strict=True)
     text = "; ".join(
         f"{tier} {a:.0f} + {b:.1f} per kept neighbor" for tier, a, b in parts
     )

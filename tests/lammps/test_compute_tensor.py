@@ -284,6 +284,15 @@ def test_charged_systems_need_an_origin(lmp, tmp_path):
             lmp.command("run 0")
 
 
+def test_a_charge_that_computes_read_is_no_mistake(paths, tmp_path):
+    box = triclinic()
+    write_data(tmp_path / "box.data", box)
+    script = setup_lines(box, "box.data", paths["edge"], options="charge 1")
+    assert "have no effect" not in run_lammps(script + "run 0\n", tmp_path).stdout
+    script = setup_lines(box, "box.data", paths["energy"], options="charge 1")
+    assert "have no effect" in run_lammps(script + "run 0\n", tmp_path).stdout
+
+
 def test_a_model_without_energy_drives_nothing(paths, error_of):
     found = error_of(paths["alone"], "run 0\n")
     assert (

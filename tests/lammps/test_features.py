@@ -282,6 +282,24 @@ def test_elements_given_twice(models, tmp_path):
     assert replaced in text
 
 
+def test_heat_flux_is_warned_of(models, tmp_path):
+    box = water((2, 2, 2))
+    write_data(tmp_path / "box.data", box)
+    script = (
+        setup_lines(box, "box.data", models["fixed"])
+        + """
+compute ke all ke/atom
+compute pe all pe/atom
+compute stress all centroid/stress/atom NULL virial
+compute flux all heat/flux ke pe stress
+thermo_style custom step c_flux[1]
+run 0
+"""
+    )
+    text = run_lammps(script, tmp_path).stdout
+    assert text.count("WARNING: pair_style petmad: compute heat/flux is not the") == 1
+
+
 def test_log_states_setup_and_totals(models, tmp_path):
     box = water((2, 2, 2))
     write_data(tmp_path / "box.data", box)

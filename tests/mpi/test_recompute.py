@@ -168,10 +168,10 @@ def test_log_states_mode_reach_work_and_traffic(models, tmp_path):
     assert "reach: 3.6 A used, 3.6 A available; ghosts per rank: " in texts["exchange"]
     assert ", 1.0000 times those of one rank\n" in texts["exchange"]
     used, available = re.search(
-        r"reach: (\S+) A used, 14.4 A available; ghosts per rank: (\d+)",
+        r"reach: (\S+) A used, 14.75 A available; ghosts per rank: (\d+)",
         texts["recompute"],
-    ).groups()
-    assert 3.6 < float(used) <= 14.4
+    ).groups()  # of a model's 14.4, and half of the skin, by which atoms may move
+    assert 3.6 < float(used) <= 14.75
     assert int(available) > 500
     ratio, all_ghosts = re.search(
         r", (\S+) times those of one rank \(all ghosts: \(1 \+ 2h/a\)\^3 = (\S+)\)",

@@ -323,7 +323,8 @@ def test_info_checks(model_path, capsys):
     printed = capsys.readouterr().out
     deviation = float(re.search(r"largest deviation (\S+)", printed)[1])
     assert 0 <= deviation < 1e-10
-    assert "memory per atom on a CPU [kB]: keep " in printed
+    needs = [float(b) for b in re.findall(r"\+ (\S+) per kept neighbor", printed)]
+    assert needs[0] > needs[1] > needs[2] > 0
 
 
 def test_info_needs_no_torch(model_path):

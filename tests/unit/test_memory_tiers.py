@@ -162,6 +162,23 @@ def test_needs_of_one_row_by_hand():
     assert found == [8 * keep, 8 * wide, 8 * layers]
 
 
+def test_needs_of_widened_weights(tmp_path):
+    """A file of float32 that runs in float64 needs what one of float64 does."""
+    plans = {}
+    for dtype, precision in (
+        ("float64", "fp64"),
+        ("float32", "fp64"),
+        ("float32", "fp32"),
+    ):
+        path = tmp_path / f"{dtype}.pt"
+        export_model(make_potential("modern"), path, dtype)
+        engine = Engine(str(path), precision=precision)
+        engine.evaluate(*grid())
+        plans[dtype, precision] = list(engine.memory_plan.bytes)
+    assert plans["float32", "fp64"] == plans["float64", "fp64"]
+    assert plans["float32", "fp64"][0] > 1.5 * plans["float32", "fp32"][0]
+
+
 def test_sizes_of_a_network():
     sizes = network_sizes(PETConfig(), torch.float32)
     per_atom = ops.memory_needs(sizes, [1000, 0, 16000])

@@ -26,6 +26,7 @@ struct MemoryRequest {
     MemoryTier tier = MemoryTier::keep; ///< if not
     int64_t available = 0;              ///< bytes; 0: nobody knows, everything is kept
     bool on_gpu = false;                ///< what the plan is for
+    int64_t bytes_per_number = 0;       ///< of the network; 0: those of the file
 };
 
 /// "auto" (what the machine has free now, divided among so many processes; the engine asks a GPU),
