@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <numeric>
 #include <utility>
 
@@ -20,14 +19,11 @@
 #include "model.h"
 #include "output_rows.h"
 #include "petmad/error.h"
+#include "self_test.h"
 #include "stopwatch.h"
 
 namespace petmad {
 namespace {
-
-// Relative to the largest force of a golden structure. Sums in another order differ by 1e-13 in
-// float64 and 1e-5 in float32, a wrong weight or species by more than 1e-2.
-double golden_tolerance(const std::string& dtype) { return dtype == "float64" ? 1e-9 : 1e-3; }
 
 constexpr int most_threads = 4096;
 
@@ -40,24 +36,6 @@ const EngineOptions& checked(const EngineOptions& options) {
         "`n_threads` must be 0 (as torch has it) to ", most_threads, ", got ", options.n_threads
     );
     return options;
-}
-
-double largest(const std::vector<double>& values) {
-    double result = 0.0;
-    for (const double value : values) {
-        result = std::max(result, std::abs(value));
-    }
-    return result;
-}
-
-/// Largest difference; infinite where one is not a number, so that it passes no comparison.
-double deviation(const double* found, const std::vector<double>& wanted) {
-    double result = 0.0;
-    for (size_t k = 0; k < wanted.size(); ++k) {
-        const double difference = std::abs(found[k] - wanted[k]);
-        result = std::isnan(difference) ? INFINITY : std::max(result, difference);
-    }
-    return result;
 }
 
 /// Exact products while a file is tested: the file is judged, not the precision asked for.
@@ -243,26 +221,6 @@ struct Engine::Impl {
         statistics.n_evaluated_edges = std::accumulate(rows.begin(), rows.end(), int64_t{0});
     }
 
-    /// Largest deviation from the file's answers; relative to the largest force, and of a tensor to
-    /// its own largest entry.
-    double deviation_from(const Golden& golden, const Results& found) const {
-        double worst = 0.0;
-        if (golden.has_energy) {
-            const double error = std::max(
-                {deviation(&found.energy, {golden.energy}),
-                 deviation(found.atomic_energies.data(), golden.atomic_energies),
-                 deviation(found.forces.data(), golden.forces),
-                 deviation(found.virial.data(), golden.virial)}
-            );
-            worst = error / largest(golden.forces);
-        }
-        for (const auto& [name, wanted] : golden.tensors) {
-            const double scale = std::max(largest(wanted), std::numeric_limits<double>::min());
-            worst = std::max(worst, deviation(found.outputs.at(name).atoms.data(), wanted) / scale);
-        }
-        return worst;
-    }
-
     void count_traffic(HaloExchange* halo) {
         const Traffic traffic = halo ? halo->take_traffic() : Traffic{};
         statistics.n_crossing_edges = halo ? static_cast<int64_t>(halo->live_edges().size()) : 0;
@@ -355,7 +313,6 @@ Engine::evaluate(const DomainView& view, Transport* transport, const Requests& r
 }
 
 double Engine::check_golden() {
-    double worst = 0.0;
     const ExactProducts exact(impl_->model);
     const Quiet quiet(impl_->options.on_memory);
     const std::vector<Golden> structures = impl_->model.golden();
@@ -363,24 +320,13 @@ double Engine::check_golden() {
         !structures.empty(), "'", info().path, "' has no golden structures to test itself with",
         "; export it again, or load it unchecked"
     );
-    for (const Golden& golden : structures) {
-        System system;
-        system.n_atoms = golden.n_atoms;
-        system.positions = golden.positions.data();
-        system.species = golden.species.data();
-        system.cell = golden.cell;
-        system.pbc = golden.pbc;
-        system.charge = golden.charge;
-        system.spin_multiplicity = golden.spin_multiplicity;
-        Requests requests;
-        for (const auto& [name, rows] : golden.tensors) {
-            requests.outputs.push_back(name);
-        }
-        worst = std::max(worst, impl_->deviation_from(golden, evaluate(system, requests)));
-    }
+    const auto evaluate_one = [this](
+                                  const System& system, const Requests& requests
+                              ) -> const Results& { return evaluate(system, requests); };
+    const double worst = largest_deviation(structures, evaluate_one);
     impl_->statistics = {};
     impl_->memory_plan = {};
-    const double tolerance = golden_tolerance(info().dtype);
+    const double tolerance = self_test_tolerance(info().dtype);
     PETMAD_CHECK(
         worst <= tolerance, "the self test of '", info().path, "' failed: its ", structures.size(),
         " golden structures come out with a relative deviation of ", worst, ", at most ", tolerance,
