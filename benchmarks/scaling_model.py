@@ -36,8 +36,9 @@ class Machine(NamedTuple):
     latency: float = 20e-6  # s of one message round: copy, send, copy
 
 
-# Kept edges: as counted in water (XS, S), or 1.4 times the number aimed at (L). Times: the fastest
-# known (S and L in TF32 on an H200; XS a sixth of S, the ratio of their operations).
+# Kept edges: as counted in water (XS, S), or 1.4 times the number aimed at (L).
+# Times: the fastest known (S and L in TF32 on an H200; XS a sixth of S, the ratio of
+# their operations).
 NETWORKS = (
     Network("XS", 128, 2, 7.5, 14.0, 1.0),
     Network("S", 256, 3, 8.0, 24.0, 6.4),
