@@ -243,15 +243,59 @@ def test_split_of_one_file(tmp_path):
 
 def test_frames_without_forces_enter_the_energy_term_alone(tmp_path):
     values = toy_options(tmp_path, epochs=1, batch_size=1)
-    bare = alloys(6, seed=3)
-    for atoms in bare:
-        del atoms.calc.results["forces"], atoms.calc.results["stress"]
-    values["data"]["train"] = [values["data"]["train"], write(tmp_path / "e.xyz", bare)]
+    energies = write(tmp_path / "e.xyz", bare(6, seed=3))
+    values["data"]["train"] = [values["data"]["train"], energies]
     with pytest.raises(ValueError, match=r"e.xyz, frame 0 has no `forces`"):
         train(parse_options(values))
     values["data"]["require_forces"] = False
     potential, _ = checkpoint.load_potential(train(parse_options(values)))
     assert all(torch.isfinite(p).all() for p in potential.parameters())
+
+
+def bare(n_frames, seed):
+    """Alloys with an energy alone."""
+    frames = alloys(n_frames, seed=seed)
+    for atoms in frames:
+        del atoms.calc.results["forces"], atoms.calc.results["stress"]
+    return frames
+
+
+def test_batches_without_any_known_label_are_passed_over(tmp_path):
+    """The loss in validation is that of the structures that have forces."""
+    loss = {"energy": {"weight": 0}, "stress": {"weight": 0}}
+    values = toy_options(tmp_path, epochs=1, batch_size=1, loss=loss, log_steps=1)
+    both = [*alloys(3, seed=1), *bare(3, seed=2)]
+    values["data"]["train"] = write(tmp_path / "both.xyz", both)
+    values["data"]["require_forces"] = False
+    values["training"]["monitor"] = "loss"
+    found = []
+    for name, further in (("plain", []), ("more", bare(4, seed=3))):
+        values["output"] = str(tmp_path / name)
+        frames = [*alloys(4, seed=2), *further]
+        values["data"]["valid"] = write(tmp_path / f"{name}.xyz", frames)
+        best = train(parse_options(values))
+        found.append(checkpoint.read(best)["provenance"]["validation"]["loss"])
+    assert found[0] == pytest.approx(found[1])
+
+
+def test_training_without_labels_that_count_is_refused(tmp_path):
+    values = toy_options(tmp_path, loss={"energy": {"weight": 0}})
+    values["data"]["require_forces"] = False
+    values["data"]["train"] = write(tmp_path / "bare.xyz", bare(4, seed=1))
+    message = r"no training structure .* \(forces, stress\); they have energy; give one"
+    with pytest.raises(ValueError, match=message):
+        train(parse_options(values))
+    assert not pathlib.Path(values["output"]).exists()
+
+
+def test_monitor_without_labels_to_monitor_is_refused(tmp_path):
+    values = toy_options(tmp_path, monitor="forces_mae")
+    values["data"]["require_forces"] = False
+    values["data"]["valid"] = write(tmp_path / "bare.xyz", bare(4, seed=1))
+    message = r"monitor` is forces_mae, .* structure has forces; they have energy; mon"
+    with pytest.raises(ValueError, match=message):
+        train(parse_options(values))
+    assert not pathlib.Path(values["output"]).exists()
 
 
 def test_validation_with_an_unknown_element(tmp_path):

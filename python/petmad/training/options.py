@@ -60,6 +60,12 @@ class LossOptions(Section):
         return self.forces.weight > 0 or self.stress.weight > 0
 
     @property
+    def weighted(self) -> set[str]:
+        """Names of the terms that have a weight."""
+        names = ("energy", "forces", "stress", "direct_forces", "direct_stress")
+        return {name for name in names if getattr(self, name).weight > 0}
+
+    @property
     def terms(self) -> tuple[LossTerm, LossTerm, LossTerm]:
         """Of energy, forces and stress."""
         return self.energy, self.forces, self.stress
@@ -127,6 +133,12 @@ class TensorOptions(Section):
                 f"{self.kind}, got {len(self.block_weights)}"
             )
         return self
+
+    @property
+    def has_weight(self) -> bool:
+        """Whether any of its blocks enters the loss."""
+        blocks = self.block_weights
+        return self.loss.weight > 0 and (blocks is None or any(blocks))
 
     def spec(self, name: str) -> TargetSpec:
         """The target as the model has it."""
@@ -329,17 +341,37 @@ class Options(Section):
                 "`training.compile` is for energies and their gradients, but there are "
                 f"`targets` ({', '.join(self.targets)}); set it to false"
             )
-        taken = sorted({"energy", "features", "cutoff_stats"} & set(self.targets))
+        taken = sorted(filter(_is_taken, self.targets))
         if taken:
             raise ValueError(
-                f"`targets` cannot be called {taken[0]}, an output every model has; "
-                "choose another name and give its `key`"
+                f"`targets` cannot be called {taken[0]}, a name of petmad's own "
+                "outputs; choose another name and give its `key`"
             )
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _has_a_loss(self) -> "Options":
+        if any(target.has_weight for target in self.targets.values()):
+            return self
+        parts = {f"stages.{i}.": s.loss for i, s in enumerate(self.training.stages)}
+        for place, loss in (parts or {"": self.training.loss}).items():
+            if self.data.energy_key is None or not loss.weighted:
+                raise ValueError(
+                    f"nothing to train: all weights of `training.{place}loss` and of "
+                    "`targets` are 0; give a term a weight"
+                )
         return self
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for YAML or JSON."""
         return json.loads(self.model_dump_json())
+
+
+def _is_taken(name: str) -> bool:
+    """Whether a target cannot have this name, since other outputs do."""
+    own = ("energy", "features", "cutoff_stats")
+    direct = ("non_conservative_force", "non_conservative_stress")
+    return name in (*own, *direct) or name.startswith("energy/")
 
 
 class OneKeyLoader(yaml.SafeLoader):

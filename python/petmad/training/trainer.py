@@ -25,6 +25,7 @@ from .adapt import adapt_compositions
 from .baseline import fit_composition, fit_scale, force_spread, has_forces
 from .callbacks import Checkpoints, ValidationLog
 from .direct import direct_targets, fit_direct_scales
+from .known import check_known
 from .loaders import count_steps, train_loader, valid_loader
 from .loss import ENERGY, level_names
 from .memory import keep_freed_memory
@@ -63,6 +64,7 @@ def train(options: Options, resume: str | Path | None = None) -> Path:
     start = load_start(options)
     options = complete(options, start)
     splits = load_splits(options)
+    check_known(splits, options)
     n_steps = count_steps(splits.train, training)
     if start is None:
         potential = make_initial(splits, options)
