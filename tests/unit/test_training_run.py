@@ -146,6 +146,39 @@ def test_resume_refuses_other_options(finished, tmp_path):
         train(parse_options({**finished, "data": data, "output": str(tmp_path)}), last)
 
 
+@pytest.mark.parametrize("has_best", [True, False])
+def test_resumed_into_another_folder_the_best_model_is_there(
+    finished, tmp_path, monkeypatch, has_best
+):
+    """Without that of before, the best of what follows is kept, whatever its score."""
+    step = TrainingModule.training_step
+
+    def failing(self, batch, batch_idx):
+        if self.global_step == 13:
+            raise RuntimeError("stop here")
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(TrainingModule, "training_step", failing)
+    values = {**finished, "output": str(tmp_path / "part")}
+    with pytest.raises(RuntimeError, match="stop here"):
+        train(parse_options(values))
+    monkeypatch.undo()
+    last = tmp_path / "part" / "last.ckpt"
+    content = torch.load(last, weights_only=True)
+    (state,) = (s for s in content["callbacks"].values() if "best_score" in s)
+    state["best_score"] = 1e-9  # below all that follow
+    torch.save(content, last)
+    best = tmp_path / "part" / "best.ckpt"
+    before = best.read_bytes()
+    if not has_best:
+        best.unlink()
+    values["output"] = str(tmp_path / "whole")
+    found = train(parse_options(values), resume=last)
+    assert found == tmp_path / "whole" / "best.ckpt"
+    assert (found.read_bytes() == before) is has_best
+    assert checkpoint.load_potential(found)[1]["step"] == (12 if has_best else 18)
+
+
 def test_a_finished_training_is_not_overwritten(finished):
     with pytest.raises(ValueError, match=r"already holds a training.*--resume .*last"):
         train(parse_options(finished))

@@ -82,10 +82,15 @@ def train(options: Options, resume: str | Path | None = None) -> Path:
         )
     folder.mkdir(parents=True, exist_ok=True)
     checkpoints = Checkpoints(
-        folder, training.monitor, training.checkpoint_steps, provenance(options)
+        folder,
+        training.monitor,
+        training.checkpoint_steps,
+        provenance(options),
+        None if resume is None else Path(resume).parent,
     )
     trainer = make_trainer(training, folder, checkpoints)
     if trainer.is_global_zero:
+        checkpoints.bring_best()
         text = yaml.safe_dump(options.to_dict(), sort_keys=False, allow_unicode=True)
         (folder / "options.yaml").write_text(text)
         LOG.info("%s", summary(options, potential, splits, n_steps))
