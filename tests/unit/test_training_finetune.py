@@ -278,3 +278,11 @@ def test_fine_tuning_needs_a_start(tmp_path, capsys):
     values["training"]["parameters"] = "lora"
     with pytest.raises(ValueError, match="`parameters: lora` leaves the network"):
         parse_options(values)
+
+
+def test_fine_tuning_is_of_energies(values):
+    values["data"]["energy_key"] = None
+    values["targets"] = {"dipole": {"kind": "vector"}}
+    with pytest.raises(ValueError, match="`data.energy_key` is null; train .* `petmad"):
+        finetune(parse_options(values))
+    assert not pathlib.Path(values["output"]).exists()
