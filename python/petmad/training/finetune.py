@@ -87,9 +87,9 @@ def parameter_counts(options: Options) -> dict[str, int]:
 
     Numbers of the model to start from count; updates are merged into it afterwards.
     """
-    potential = load_start(options).potential
-    select_parameters(potential, options)
-    n_trained, n_parameters = count_parameters(potential)
+    start = load_start(options)
+    select_parameters(start.potential, options, start.new_targets)
+    n_trained, n_parameters = count_parameters(start.potential)
     return {"n_trained": n_trained, "n_parameters": n_parameters}
 
 

@@ -249,7 +249,8 @@ class TrainingOptions(Section):
     """What is trained. With ``heads`` the network of ``start_from`` stays as it is, and
     so do its other targets; the heads of ``targets`` are trained, that of the energy
     too unless ``data.energy_key`` is null. With ``lora`` low-rank updates of the
-    network are trained, see ``finetune``."""
+    network are trained, and the heads of new targets, see ``finetune``. With both, so
+    are the rows of new elements in the network's embeddings."""
 
     @pydantic.model_validator(mode="after")
     def _has_a_network_for_its_heads(self) -> "TrainingOptions":

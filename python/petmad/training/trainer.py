@@ -70,7 +70,7 @@ def train(options: Options, resume: str | Path | None = None) -> Path:
         potential = make_initial(splits, options)
     else:
         potential = continue_from(start, splits, options)
-    select_parameters(potential, options)
+    select_parameters(potential, options, [] if start is None else start.new_targets)
     folder = Path(options.output)
     if resume is not None:
         check_resumable(resume, potential, options)
