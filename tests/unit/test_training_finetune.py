@@ -344,8 +344,6 @@ def test_fine_tuning_needs_a_start(tmp_path, capsys):
 def test_fine_tuning_is_of_energies(values):
     values["data"]["energy_key"] = None
     values["targets"] = {"dipole": {"kind": "vector"}}
-    with pytest.raises(
-        ValueError, match=r"is null; train .* with `petmad train`"
-    ):
+    with pytest.raises(ValueError, match=r"is null; train .* with `petmad train`"):
         finetune(parse_options(values))
     assert not pathlib.Path(values["output"]).exists()

@@ -146,6 +146,25 @@ def test_resume_refuses_other_options(finished, tmp_path):
         train(parse_options({**finished, "data": data, "output": str(tmp_path)}), last)
 
 
+def test_resume_refuses_another_split(finished, tmp_path):
+    last = f"{finished['output']}/last.ckpt"
+    for name, value in [
+        ("valid_fraction", 0.2),
+        ("split_seed", 1),
+        ("max_force", 100.0),
+        ("require_forces", False),
+    ]:
+        data = {**finished["data"], name: value}
+        values = {**finished, "data": data, "output": str(tmp_path)}
+        with pytest.raises(ValueError, match=f"its `{name}` is .* the options say"):
+            train(parse_options(values), last)
+    swapped = {"train": finished["data"]["valid"], "valid": finished["data"]["train"]}
+    values = {**finished, "data": swapped, "output": str(tmp_path)}
+    message = r"SHA-256 of `data.train`, or their order, differ"
+    with pytest.raises(ValueError, match=message):
+        train(parse_options(values), last)
+
+
 @pytest.mark.parametrize("has_best", [True, False])
 def test_resumed_into_another_folder_the_best_model_is_there(
     finished, tmp_path, monkeypatch, has_best

@@ -178,11 +178,22 @@ def split(
     )
 
 
+def files_by_option(options: Options) -> dict[str, list[str]]:
+    """Every file a training reads, by the option that names it."""
+    levels = options.data.levels.items()
+    parts = {"data": options.data, **{f"data.levels.{k}": part for k, part in levels}}
+    files = {}
+    for name, part in parts.items():
+        files[f"{name}.train"] = as_list(part.train)
+        files[f"{name}.valid"] = as_list(part.valid)
+    files["training.start_from"] = as_list(options.training.start_from)
+    return files
+
+
 def all_files(options: Options) -> list[str]:
     """Every file a training reads, without repetition."""
-    parts = [options.data, *options.data.levels.values()]
-    files = [f for part in parts for f in (*as_list(part.train), *as_list(part.valid))]
-    return list(dict.fromkeys([*files, *as_list(options.training.start_from)]))
+    files = [file for part in files_by_option(options).values() for file in part]
+    return list(dict.fromkeys(files))
 
 
 def as_list(files: str | list[str] | None) -> list[str]:
