@@ -20,7 +20,7 @@ from petmad.training import checkpoint
 from petmad.training.evaluation import evaluate, load_predictor
 from petmad.training.module import TrainingModule
 from petmad.training.options import TrainingOptions, parse_options
-from petmad.training.trainer import fit_baseline, train
+from petmad.training.trainer import fit_baseline, train, without_effect
 
 
 KILLED = """
@@ -226,6 +226,29 @@ def test_hint_at_forces_far_above_the_energy_scale(tmp_path, caplog, factor, hin
     model = checkpoint.make_potential(config, [29, 79], [TargetSpec()], "float32")
     fit_baseline(model, samples, TrainingOptions())
     assert ("energy_scale: forces" in caplog.text) is hinted
+
+
+def test_options_without_effect_are_told():
+    values = {
+        "data": {"train": "a.xyz"},
+        "training": {"embedding_gain": 1.5},
+        "finetune": {"composition": "fit", "rank": 4},
+    }
+    (finding,) = without_effect(parse_options(values))
+    assert finding.startswith("`finetune.composition` has no effect in a training from")
+    values["training"] |= {"start_from": "a.ckpt", "energy_scale": "forces"}
+    findings = without_effect(parse_options(values))
+    assert [finding.split("`")[1] for finding in findings] == [
+        "training.energy_scale",
+        "training.embedding_gain",
+    ]
+
+
+def test_a_training_tells_what_has_no_effect(tmp_path, caplog):
+    values = toy_options(tmp_path, epochs=1)
+    values["finetune"] = {"base": "base.xyz"}
+    train(parse_options(values))
+    assert "`finetune.base` has no effect in a training from scratch" in caplog.text
 
 
 def test_a_step_without_finite_gradient_changes_nothing(tmp_path, monkeypatch):

@@ -196,14 +196,16 @@ class TrainingOptions(Section):
     """Scale [eV] of what the network predicts: ``energy``, the spread of energies per
     atom; ``forces``, the root mean square of force components times 1 Å; or a number.
     ``forces`` is better where energies per atom hardly differ: after 6 epochs on the
-    molecule acac, errors were 395 meV/Å and 10 meV/atom, against 448 and 33."""
+    molecule acac, errors were 395 meV/Å and 10 meV/atom, against 448 and 33. A model of
+    ``start_from`` has its own."""
     ema_decay: float = pydantic.Field(0.0, ge=0, lt=1)
     """Decay per step of a moving average of the weights, which then is validated and
     saved in their place; 0 turns it off, 0.99 to 0.999 are usual."""
     embedding_gain: pydantic.PositiveFloat = 4.0
     """Factor of the initial weights that embed edge vectors. With 1, the usual one, the
     network starts so smooth that forces stay unlearned for long: after 300 steps on
-    water their error was 815 meV/Å (that of predicting zero), but 380 with 4."""
+    water their error was 815 meV/Å (that of predicting zero), but 380 with 4. A model
+    of ``start_from`` has its own."""
     loss: LossOptions = LossOptions()
     """Terms of the loss."""
     stages: list[StageOptions] = pydantic.Field([])

@@ -25,6 +25,7 @@ from .adapt import adapt_compositions
 from .baseline import fit_composition, fit_scale, force_spread, has_forces
 from .callbacks import Checkpoints, ValidationLog
 from .direct import direct_targets, fit_direct_scales
+from .finetune_options import FinetuneOptions
 from .known import check_known
 from .loaders import count_steps, train_loader, valid_loader
 from .loss import ENERGY, level_names
@@ -61,6 +62,8 @@ def train(options: Options, resume: str | Path | None = None) -> Path:
     if training.threads is not None:
         torch.set_num_threads(training.threads)
     keep_freed_memory()
+    for finding in without_effect(options):
+        LOG.warning("%s; leave it out", finding)
     start = load_start(options)
     options = complete(options, start)
     splits = load_splits(options)
@@ -118,6 +121,24 @@ def train(options: Options, resume: str | Path | None = None) -> Path:
             weights_only=True,
         )
     return checkpoints.best_path
+
+
+def without_effect(options: Options) -> list[str]:
+    """Options that differ from their default, but are not read in such a training."""
+    if options.training.start_from is None:
+        kind = "from scratch, without `training.start_from`"
+        default, place = FinetuneOptions(), "finetune"
+        names = tuple(FinetuneOptions.model_fields)
+    else:
+        kind = "that starts from a model, which has it already"
+        default, place = TrainingOptions(), "training"
+        names = ("energy_scale", "embedding_gain")
+    given = getattr(options, place)
+    return [
+        f"`{place}.{name}` has no effect in a training {kind}"
+        for name in names
+        if getattr(given, name) != getattr(default, name)
+    ]
 
 
 def make_initial(splits: Splits, options: Options) -> Potential:
