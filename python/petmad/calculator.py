@@ -14,6 +14,7 @@ from ase.data import chemical_symbols
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from ._engine import Engine
+from .charge_and_spin import charge_and_spin
 from .rotations import average, rotation_grid
 from .tensor_outputs import check_charge, has_known_meaning, shaped, unit_factor
 
@@ -26,10 +27,6 @@ RESPONSES = {"born_effective_charges": "dipole", "raman_tensors": "polarizabilit
 
 ASE_ARGUMENTS = ("restart", "ignore_bad_restart_file", "label", "atoms", "directory")
 """Of its base class, which takes any others for parameters without a word."""
-WHOLE = 1e-6
-"""What a total charge or spin multiplicity may differ from a whole number."""
-MOST_INFO = 1_000_000
-"""Largest charge or multiplicity that is read; the model has limits of its own."""
 
 
 class PETMADCalculator(Calculator):
@@ -414,21 +411,4 @@ def _make(kind: type, arguments: dict[str, Any]) -> Any:
 
 def _state(atoms: Any) -> tuple[int, int]:
     """Total charge and 2S + 1 of ``atoms``."""
-    spin = "spin_multiplicity" if "spin_multiplicity" in atoms.info else "spin"
-    return _whole_number(atoms, "charge", 0), _whole_number(atoms, spin, 1)
-
-
-def _whole_number(atoms: Any, name: str, default: int) -> int:
-    """``atoms.info[name]``; sums of floats may be off by rounding."""
-    value = atoms.info.get(name, default)
-    try:
-        number = float(value)
-        nearest = round(number)
-        is_whole = abs(number - nearest) < WHOLE and abs(nearest) <= MOST_INFO
-    except (TypeError, ValueError, OverflowError):
-        is_whole = False
-    if not is_whole:
-        raise ValueError(
-            f"`atoms.info[{name!r}]` must be a whole number, got {value!r}; correct it"
-        )
-    return nearest
+    return charge_and_spin(atoms.info, "the atoms")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from .charge_and_spin import charge_and_spin
 from .golden import system_graph
 from .model import EdgeGraph, Potential
 from .model.derivatives import position_derivatives
@@ -91,14 +92,14 @@ class Response:
                 f"the model lacks the atomic numbers {missing}; it knows "
                 f"{numbers.tolist()}"
             )
-        spin = atoms.info.get("spin_multiplicity", atoms.info.get("spin", 1))
+        charge, spin_multiplicity = charge_and_spin(atoms.info, "the atoms")
         system = {
             "positions": torch.tensor(atoms.positions, dtype=torch.float64),
             "cell": torch.tensor(atoms.cell.array, dtype=torch.float64),
             "pbc": torch.tensor(atoms.pbc),
             "species": torch.from_numpy(np.searchsorted(numbers, atoms.numbers)),
-            "charge": torch.tensor(int(atoms.info.get("charge", 0))),
-            "spin_multiplicity": torch.tensor(int(spin)),
+            "charge": torch.tensor(charge),
+            "spin_multiplicity": torch.tensor(spin_multiplicity),
         }
         return system_graph(system, self.potential.config.cutoff)
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io.jsonio import encode
+from torch.utils.data import DataLoader
 from toy_data import alloys, options, write
 
 from petmad.cli import main
@@ -106,6 +107,20 @@ def test_frames_open_anew_in_another_process(pair):
         frames[200]
 
 
+def test_one_file_may_be_told_in_two_ways(pair, monkeypatch):
+    monkeypatch.chdir(pair[1].parent)
+    whole, short = MappedFrames(pair[1]), MappedFrames(pair[1].name)
+    np.testing.assert_array_equal(whole[3].positions, short[3].positions)
+    assert short.path == pathlib.Path(pair[1].name)
+
+
+def test_a_forked_process_opens_files_anew(pair):
+    frames = MappedFrames(pair[1])
+    loader = DataLoader(frames, batch_size=None, num_workers=1, collate_fn=len)
+    assert list(loader) == [4] * 200
+    assert len(frames[0]) == 4  # where the file was open, it still is
+
+
 def test_what_else_a_frame_has_is_kept(tmp_path):
     frames = alloys(3)
     for i, atoms in enumerate(frames):
@@ -180,6 +195,11 @@ def test_training_is_that_of_the_text(pair, tmp_path, packing):
         assert results[-1]["forces_mae"] > 0
     for name, value in results[0].items():
         assert results[1][name] == pytest.approx(value, rel=1e-4), name
+
+
+def test_training_with_a_worker(pair, tmp_path):
+    values = training_options(tmp_path, pair[1], epochs=1, batch_size=60, num_workers=1)
+    assert train(values).is_file()
 
 
 def test_evaluation_is_that_of_the_text(pair):

@@ -80,6 +80,27 @@ def test_charge_and_spin_from_info():
     assert (structure.charge, structure.spin_multiplicity) == (-1, 2)
 
 
+def test_charges_are_rounded_not_cut(tmp_path):
+    frames = alloys(2)
+    frames[1].info.update(charge=-0.99999999, spin=2.0)
+    path = write(tmp_path / "a.xyz", frames)
+    structure = read_structures(path)[1]
+    assert (structure.charge, structure.spin_multiplicity) == (-1, 2)
+    for name, wrong, message in [
+        (
+            "charge",
+            0.5,
+            r"\['charge'\]` of .*a.xyz, frame 1 must .* whole .* got 0.5",
+        ),
+        ("charge", "none", "must be a whole number, got 'none'; correct it"),
+        ("spin", 1.5, r"\['spin'\]` of .* whole number, got 1.5"),
+        ("spin", 0, r"2S \+ 1 of .*a.xyz, frame 1 must be at least 1, got 0"),
+    ]:
+        frames[1].info.update({"charge": 0, "spin": 1, name: wrong})
+        with pytest.raises(ValueError, match=message):
+            read_structures(write(tmp_path / "a.xyz", frames))
+
+
 def test_missing_energy_names_what_is_there(tmp_path):
     path = write(tmp_path / "a.xyz", alloys(1))
     with pytest.raises(ValueError, match=r"frame 0 has no `U`.*'energy'.*energy_key"):

@@ -37,6 +37,12 @@ def test_values_arrive():
     assert options.training.energy_scale == 0.5
 
 
+UNWEIGHTED = {
+    "epochs": 1,
+    "loss": {name: {"weight": 0} for name in ("energy", "forces", "stress")},
+}
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
@@ -70,6 +76,10 @@ def test_values_arrive():
         (
             {"training": {"epochs": 2, "validate_every": 3}},
             r"`training`: `validate_every` must be at most `epochs`, got 3 and 2",
+        ),
+        (
+            {"training": {"epochs": 2, "stages": [{"epochs": 1}, UNWEIGHTED]}},
+            r"nothing to train: all weights of `training.stages.1.loss` and of",
         ),
         ({"model": {"d_pet": 30}}, r"`model`: `num_heads` must divide `d_pet`"),
         ({"model": {"activation": "ReLU"}}, r"`activation` must be one of SwiGLU"),

@@ -181,6 +181,21 @@ def test_one_gradient_serves_all_levels(two_levels):
     assert not torch.allclose(first, found.energies[1:2], atol=1e-3)
 
 
+def test_level_with_files_of_its_own_is_validated(two_levels):
+    """On a part of them, unless it has a file for that."""
+    del two_levels["data"]["levels"]["other"]["valid"]
+    two_levels["data"]["valid_fraction"] = 0.25
+    train_set, valid = load_structures(parse_options(two_levels))
+    assert [s.level for s in train_set] == [0] * 9 + [1] * 6 + [2] * 3
+    assert [s.level for s in valid] == [0, 0, 1, 1, 2]
+    others = [s.source for s in (*train_set, *valid) if s.level == 2]
+    assert len(set(others)) == 4
+    two_levels["data"]["valid_fraction"] = 0.1
+    message = r"of 4 structures leaves 4 .* name a file with `data.levels.other.valid`"
+    with pytest.raises(ValueError, match=message):
+        load_structures(parse_options(two_levels))
+
+
 def test_level_without_labels(two_levels):
     two_levels["data"]["levels"]["scan"]["energy"] = {"key": "nowhere"}
     with pytest.raises(ValueError, match=r"train.xyz has no `nowhere`, needed"):

@@ -146,6 +146,67 @@ def test_updates_resume(values):
         train(options, resume=last)
 
 
+def changed_names(options, best):
+    """Of parameters that differ from those at the start."""
+    start = load_start(options).potential.state_dict()
+    return {
+        name
+        for name, tensor in best.state_dict().items()
+        if name.startswith(("network", "readouts"))
+        and not torch.equal(tensor, start[name])
+    }
+
+
+UPDATES = {
+    f"network.gnn_layers.0.trans.layers.0.attention.{layer}.weight"
+    for layer in ("input_linear", "output_linear")
+}
+TABLES = {"network.edge_embedder.weight", "network.node_embedders.0.weight"}
+
+
+def test_updates_come_with_the_heads_of_new_targets(values, tmp_path):
+    add_level(values, tmp_path)
+    values["training"]["parameters"] = "lora"
+    options = parse_options(values)
+    best, _ = checkpoint.load_potential(train(options))
+    changed = changed_names(options, best)
+    heads = {name for name in changed if name.startswith("readouts.1.")}
+    assert changed - heads == UPDATES
+    assert len(heads) == len(list(best.readouts[1].parameters()))
+
+
+@pytest.mark.parametrize("parameters", ["lora", "heads"])
+def test_what_a_kept_network_knows_of_new_elements_is_trained(
+    values, tmp_path, parameters
+):
+    """Rows of known elements stay, to the last bit, under weight decay, too."""
+    frames = alloys(9, seed=3)
+    for atoms in frames:
+        atoms.numbers = np.where(atoms.numbers == 79, 47, atoms.numbers)
+    values["data"]["train"] = write(tmp_path / "train.xyz", frames)
+    values["data"]["valid"] = write(tmp_path / "valid.xyz", frames[:2])
+    values["finetune"] = {"new_species": {"Ag": "Au"}}
+    values["training"].update(parameters=parameters, ema_decay=0.5, weight_decay=0.1)
+    options = parse_options(values)
+    best, _ = checkpoint.load_potential(finetune(options))
+    changed = changed_names(options, best)
+    heads = {name for name in changed if name.startswith("readouts")}
+    assert bool(heads) is (parameters == "heads")
+    assert changed - heads == TABLES | (UPDATES if parameters == "lora" else set())
+    start = load_start(options).potential.state_dict()
+    for name in TABLES:
+        rows = (best.state_dict()[name] != start[name]).any(dim=1)
+        assert rows.tolist() == [False, True, False]
+    n_trained = sum(start[name].shape[1] for name in TABLES)
+    if parameters == "heads":
+        n_trained += sum(p.numel() for p in best.readouts.parameters())
+    else:
+        n_trained += 4 * (8 + 24 + 8 + 8)
+    report = json.loads((tmp_path / "run" / "finetune.json").read_text())
+    assert report["n_trained"] == n_trained
+    train(options, resume=tmp_path / "run" / "last.ckpt")  # the updates are in it
+
+
 def add_level(values, tmp_path):
     frames = alloys(9, seed=1)
     for atoms in frames:
@@ -278,3 +339,11 @@ def test_fine_tuning_needs_a_start(tmp_path, capsys):
     values["training"]["parameters"] = "lora"
     with pytest.raises(ValueError, match="`parameters: lora` leaves the network"):
         parse_options(values)
+
+
+def test_fine_tuning_is_of_energies(values):
+    values["data"]["energy_key"] = None
+    values["targets"] = {"dipole": {"kind": "vector"}}
+    with pytest.raises(ValueError, match=r"is null; train .* with `petmad train`"):
+        finetune(parse_options(values))
+    assert not pathlib.Path(values["output"]).exists()

@@ -20,7 +20,7 @@ from petmad.training import checkpoint
 from petmad.training.evaluation import evaluate, load_predictor
 from petmad.training.module import TrainingModule
 from petmad.training.options import TrainingOptions, parse_options
-from petmad.training.trainer import fit_baseline, train
+from petmad.training.trainer import fit_baseline, train, without_effect
 
 
 KILLED = """
@@ -146,6 +146,58 @@ def test_resume_refuses_other_options(finished, tmp_path):
         train(parse_options({**finished, "data": data, "output": str(tmp_path)}), last)
 
 
+def test_resume_refuses_another_split(finished, tmp_path):
+    last = f"{finished['output']}/last.ckpt"
+    for name, value in [
+        ("valid_fraction", 0.2),
+        ("split_seed", 1),
+        ("max_force", 100.0),
+        ("require_forces", False),
+    ]:
+        data = {**finished["data"], name: value}
+        values = {**finished, "data": data, "output": str(tmp_path)}
+        with pytest.raises(ValueError, match=f"its `{name}` is .* the options say"):
+            train(parse_options(values), last)
+    swapped = {"train": finished["data"]["valid"], "valid": finished["data"]["train"]}
+    values = {**finished, "data": swapped, "output": str(tmp_path)}
+    message = r"SHA-256 of `data.train`, or their order, differ"
+    with pytest.raises(ValueError, match=message):
+        train(parse_options(values), last)
+
+
+@pytest.mark.parametrize("has_best", [True, False])
+def test_resumed_into_another_folder_the_best_model_is_there(
+    finished, tmp_path, monkeypatch, has_best
+):
+    """Without that of before, the best of what follows is kept, whatever its score."""
+    step = TrainingModule.training_step
+
+    def failing(self, batch, batch_idx):
+        if self.global_step == 13:
+            raise RuntimeError("stop here")
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(TrainingModule, "training_step", failing)
+    values = {**finished, "output": str(tmp_path / "part")}
+    with pytest.raises(RuntimeError, match="stop here"):
+        train(parse_options(values))
+    monkeypatch.undo()
+    last = tmp_path / "part" / "last.ckpt"
+    content = torch.load(last, weights_only=True)
+    (state,) = (s for s in content["callbacks"].values() if "best_score" in s)
+    state["best_score"] = 1e-9  # below all that follow
+    torch.save(content, last)
+    best = tmp_path / "part" / "best.ckpt"
+    before = best.read_bytes()
+    if not has_best:
+        best.unlink()
+    values["output"] = str(tmp_path / "whole")
+    found = train(parse_options(values), resume=last)
+    assert found == tmp_path / "whole" / "best.ckpt"
+    assert (found.read_bytes() == before) is has_best
+    assert checkpoint.load_potential(found)[1]["step"] == (12 if has_best else 18)
+
+
 def test_a_finished_training_is_not_overwritten(finished):
     with pytest.raises(ValueError, match=r"already holds a training.*--resume .*last"):
         train(parse_options(finished))
@@ -174,6 +226,29 @@ def test_hint_at_forces_far_above_the_energy_scale(tmp_path, caplog, factor, hin
     model = checkpoint.make_potential(config, [29, 79], [TargetSpec()], "float32")
     fit_baseline(model, samples, TrainingOptions())
     assert ("energy_scale: forces" in caplog.text) is hinted
+
+
+def test_options_without_effect_are_told():
+    values = {
+        "data": {"train": "a.xyz"},
+        "training": {"embedding_gain": 1.5},
+        "finetune": {"composition": "fit", "rank": 4},
+    }
+    (finding,) = without_effect(parse_options(values))
+    assert finding.startswith("`finetune.composition` has no effect in a training from")
+    values["training"] |= {"start_from": "a.ckpt", "energy_scale": "forces"}
+    findings = without_effect(parse_options(values))
+    assert [finding.split("`")[1] for finding in findings] == [
+        "training.energy_scale",
+        "training.embedding_gain",
+    ]
+
+
+def test_a_training_tells_what_has_no_effect(tmp_path, caplog):
+    values = toy_options(tmp_path, epochs=1)
+    values["finetune"] = {"base": "base.xyz"}
+    train(parse_options(values))
+    assert "`finetune.base` has no effect in a training from scratch" in caplog.text
 
 
 def test_a_step_without_finite_gradient_changes_nothing(tmp_path, monkeypatch):
@@ -243,15 +318,59 @@ def test_split_of_one_file(tmp_path):
 
 def test_frames_without_forces_enter_the_energy_term_alone(tmp_path):
     values = toy_options(tmp_path, epochs=1, batch_size=1)
-    bare = alloys(6, seed=3)
-    for atoms in bare:
-        del atoms.calc.results["forces"], atoms.calc.results["stress"]
-    values["data"]["train"] = [values["data"]["train"], write(tmp_path / "e.xyz", bare)]
+    energies = write(tmp_path / "e.xyz", bare(6, seed=3))
+    values["data"]["train"] = [values["data"]["train"], energies]
     with pytest.raises(ValueError, match=r"e.xyz, frame 0 has no `forces`"):
         train(parse_options(values))
     values["data"]["require_forces"] = False
     potential, _ = checkpoint.load_potential(train(parse_options(values)))
     assert all(torch.isfinite(p).all() for p in potential.parameters())
+
+
+def bare(n_frames, seed):
+    """Alloys with an energy alone."""
+    frames = alloys(n_frames, seed=seed)
+    for atoms in frames:
+        del atoms.calc.results["forces"], atoms.calc.results["stress"]
+    return frames
+
+
+def test_batches_without_any_known_label_are_passed_over(tmp_path):
+    """The loss in validation is that of the structures that have forces."""
+    loss = {"energy": {"weight": 0}, "stress": {"weight": 0}}
+    values = toy_options(tmp_path, epochs=1, batch_size=1, loss=loss, log_steps=1)
+    both = [*alloys(3, seed=1), *bare(3, seed=2)]
+    values["data"]["train"] = write(tmp_path / "both.xyz", both)
+    values["data"]["require_forces"] = False
+    values["training"]["monitor"] = "loss"
+    found = []
+    for name, further in (("plain", []), ("more", bare(4, seed=3))):
+        values["output"] = str(tmp_path / name)
+        frames = [*alloys(4, seed=2), *further]
+        values["data"]["valid"] = write(tmp_path / f"{name}.xyz", frames)
+        best = train(parse_options(values))
+        found.append(checkpoint.read(best)["provenance"]["validation"]["loss"])
+    assert found[0] == pytest.approx(found[1])
+
+
+def test_training_without_labels_that_count_is_refused(tmp_path):
+    values = toy_options(tmp_path, loss={"energy": {"weight": 0}})
+    values["data"]["require_forces"] = False
+    values["data"]["train"] = write(tmp_path / "bare.xyz", bare(4, seed=1))
+    message = r"no training structure .* \(forces, stress\); they have energy; give one"
+    with pytest.raises(ValueError, match=message):
+        train(parse_options(values))
+    assert not pathlib.Path(values["output"]).exists()
+
+
+def test_monitor_without_labels_to_monitor_is_refused(tmp_path):
+    values = toy_options(tmp_path, monitor="forces_mae")
+    values["data"]["require_forces"] = False
+    values["data"]["valid"] = write(tmp_path / "bare.xyz", bare(4, seed=1))
+    message = r"monitor` is forces_mae, .* structure has forces; they have energy; mon"
+    with pytest.raises(ValueError, match=message):
+        train(parse_options(values))
+    assert not pathlib.Path(values["output"]).exists()
 
 
 def test_validation_with_an_unknown_element(tmp_path):

@@ -367,6 +367,24 @@ def test_training_beside_the_energy_and_alone(tmp_path, energy_key, capsys):
         train(other, resume=tmp_path / "run" / "last.ckpt")
 
 
+def test_batches_without_a_label_are_passed_over(tmp_path):
+    """Batches of one, every second without its dipole, in training and validation."""
+    found = []
+    for name, lacking in (("whole", []), ("half", [1, 3])):
+        targets = {"dipole": TARGETS["dipole"]}
+        values = make_options(tmp_path, targets=targets, epochs=1, batch_size=1)
+        frames = waters(4, seed=2)
+        for i in lacking:
+            del frames[i].calc.results["dipole"]
+        values["data"]["train"] = write(tmp_path / f"{name}.xyz", frames)
+        values["data"]["valid"] = write(tmp_path / f"{name}_valid.xyz", frames[:2])
+        values["output"] = str(tmp_path / name)
+        best = checkpoint.read(train(parse_options(values)))
+        found.append(best["provenance"]["validation"])
+    assert all(math.isfinite(results["loss"]) for results in found)
+    assert found[0]["loss"] != found[1]["loss"]
+
+
 def test_large_spreads_are_pointed_out():
     errors = {"a_l1_rmse": 1.0, "a_l1_spread": 0.19, "b_l0_rmse": 0.5, "b_l2_rmse": 0.5}
     assert spread_warnings(errors) == []
@@ -395,6 +413,15 @@ def test_exact_readout_has_no_spread_and_learns(tmp_path):
     [
         ({"targets": {}}, "nothing to train: `data.energy_key` is null"),
         ({"targets": {"features": {"kind": "vector"}}}, "cannot be called features"),
+        ({"targets": {"energy/b": {"kind": "scalar"}}}, "cannot be called energy/b"),
+        (
+            {"targets": {"non_conservative_force": {"kind": "vector"}}},
+            "cannot be called non_conservative_force, a name of petmad's own",
+        ),
+        (
+            {"targets": {"d": {"kind": "vector", "loss": {"weight": 0}}}},
+            "nothing to train: all weights of `training.loss` and of `targets` are 0",
+        ),
         ({"training": {"monitor": "forces_mae"}}, "`training.monitor` is forces_mae"),
         ({"targets": {"d": {"kind": "vec"}}}, r"`targets.d.kind`: .*'vector'.*'vec'"),
         (

@@ -8,6 +8,7 @@ frame is unpacked when it is asked for, and the system keeps of the file what fi
 
 import functools
 import os
+import weakref
 import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -42,6 +43,7 @@ class MappedFrames(Sequence[ase.Atoms]):
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self._file = self.path.resolve()  # one file may be told in several ways
         try:
             next_id = self._get("nextid") or 1
             deleted = self._get("deleted_ids") or []
@@ -73,8 +75,8 @@ class MappedFrames(Sequence[ase.Atoms]):
 
     def _get(self, key: str) -> Any:
         """A record, or None."""
-        state = self.path.stat()
-        file = _open(str(self.path), os.getpid(), state.st_ino, state.st_mtime_ns)
+        state = self._file.stat()
+        file = _open(str(self._file), state.st_ino, state.st_mtime_ns)
         with file.begin() as transaction:
             packed = transaction.get(key.encode("ascii"))
         return None if packed is None else decode(zlib.decompress(packed).decode())
@@ -139,12 +141,29 @@ def _pack(value: Any) -> bytes:
     return zlib.compress(encode(value).encode())
 
 
+_opened: weakref.WeakSet = weakref.WeakSet()
+"""Files that are open in this process."""
+
+
 @functools.lru_cache(maxsize=64)
-def _open(path: str, process: int, inode: int, changed: int) -> Any:
+def _open(path: str, inode: int, changed: int) -> Any:
     """An open file; LMDB wants one opening of a file per process, none inherited."""
-    return _import_lmdb().open(
+    file = _import_lmdb().open(
         path, subdir=False, readonly=True, lock=False, readahead=False, max_readers=1
     )
+    _opened.add(file)
+    return file
+
+
+def _close_inherited() -> None:
+    """Close what a process was forked with; else it could not open it for itself."""
+    for file in list(_opened):
+        file.close()
+    _opened.clear()
+    _open.cache_clear()
+
+
+os.register_at_fork(after_in_child=_close_inherited)
 
 
 def _import_lmdb() -> Any:

@@ -9,6 +9,8 @@ import numpy as np
 from ase.data import chemical_symbols
 from ase.stress import voigt_6_to_full_3x3_stress
 
+from petmad.charge_and_spin import charge_and_spin
+
 from .tensors import TensorLabel, check_origin, read_tensor
 from .units import unit_factor
 
@@ -130,7 +132,7 @@ def to_structure(
         )
     if forces is not None:
         forces = _numbers(forces, "forces", source) * keys.factor("forces")
-    info = atoms.info
+    charge, spin_multiplicity = charge_and_spin(atoms.info, source)
     structure = Structure(
         positions=np.asarray(atoms.positions, dtype=np.float64),
         cell=np.asarray(atoms.cell, dtype=np.float64) * atoms.pbc[:, None],
@@ -139,8 +141,8 @@ def to_structure(
         energy=float(energy.reshape(())),
         forces=forces,
         stress=_stress(labels, atoms, keys, source) if has_energy else None,
-        charge=int(info.get("charge", 0)),
-        spin_multiplicity=int(info.get("spin_multiplicity", info.get("spin", 1))),
+        charge=charge,
+        spin_multiplicity=spin_multiplicity,
         source=source,
         tensors={
             label.spec.name: read_tensor(labels, label, len(atoms), source)
@@ -221,6 +223,11 @@ def _check(structure: Structure, has_energy: bool) -> None:
     n_atoms = len(structure.atomic_numbers)
     if n_atoms == 0:
         raise ValueError(f"{structure.source} has no atoms; remove the frame")
+    if structure.spin_multiplicity < 1:
+        raise ValueError(
+            f"the spin multiplicity 2S + 1 of {structure.source} must be at least 1, "
+            f"got {structure.spin_multiplicity}; correct it"
+        )
     if structure.forces is not None and structure.forces.shape != (n_atoms, 3):
         raise ValueError(
             f"forces of {structure.source} must have shape [{n_atoms}, 3], "

@@ -2,6 +2,7 @@
 
 import datetime
 import logging
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -25,15 +26,22 @@ class Checkpoints(Callback):
         monitor: name of the validation number, lowest is best.
         every_n_steps: between writes of ``last.ckpt`` inside an epoch.
         provenance: kept in every checkpoint.
+        earlier: folder of the file to resume from, if any.
     """
 
     def __init__(
-        self, folder: Path, monitor: str, every_n_steps: int, provenance: dict[str, Any]
+        self,
+        folder: Path,
+        monitor: str,
+        every_n_steps: int,
+        provenance: dict[str, Any],
+        earlier: Path | None = None,
     ) -> None:
         self._folder = folder
         self._monitor = monitor
         self._every_n_steps = every_n_steps
         self._provenance = provenance
+        self._earlier_best = None if earlier is None else earlier / "best.ckpt"
         self.best_score = float("inf")
 
     @property
@@ -51,8 +59,23 @@ class Checkpoints(Callback):
         return {"best_score": self.best_score}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Inverse of :meth:`state_dict`."""
-        self.best_score = state_dict["best_score"]
+        """Inverse of :meth:`state_dict`; a score counts as long as its model is there.
+
+        All processes decide alike: of the folders only the new one changes meanwhile,
+        by :meth:`bring_best`.
+        """
+        earlier = self._earlier_best
+        if self.best_path.exists() or (earlier is not None and earlier.exists()):
+            self.best_score = state_dict["best_score"]
+
+    def bring_best(self) -> None:
+        """Copy the best model from the folder of the file to resume from, if needed."""
+        earlier = self._earlier_best
+        if earlier is None or self.best_path.exists() or not earlier.exists():
+            return
+        temporary = Path(f"{self.best_path}.part")
+        shutil.copyfile(earlier, temporary)
+        temporary.replace(self.best_path)
 
     def on_save_checkpoint(
         self,

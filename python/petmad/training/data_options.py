@@ -20,7 +20,8 @@ class LabelOptions(Section):
     """Training file or files; null takes the frames of ``data.train`` that have this
     energy."""
     valid: str | list[str] | None = None
-    """Validation file or files; by default a part of the training structures."""
+    """Validation file or files; by default a part of the training structures, of a
+    level without files of its own the frames of ``data.valid`` that have its energy."""
     energy_key: str | None = "energy"
     """Name of the energy in the files; null trains tensor targets alone."""
     energy_unit: str = "eV"
@@ -88,7 +89,7 @@ class DataOptions(LabelOptions):
     train: str | list[str]
     """Training file or files."""
     valid_fraction: float = pydantic.Field(0.1, gt=0, lt=1)
-    """Part kept aside for validation when there is no validation file."""
+    """Part kept aside for validation where training files have no validation file."""
     split_seed: int = 0
     """Seed of that split."""
     group_key: str | None = None

@@ -20,7 +20,12 @@ from .metrics import UNITS
 from .options import Options
 from .splits import as_list, load_structures
 from .start import load_start
-from .trained import count_parameters, select_parameters, trained_energies
+from .trained import (
+    count_parameters,
+    select_parameters,
+    trained_energies,
+    trains_energy,
+)
 from .trainer import train
 
 
@@ -45,6 +50,12 @@ def finetune(options: Options, resume: str | Path | None = None) -> Path:
         raise ValueError(
             "nothing to start from: give `training.start_from` a checkpoint or model "
             "file, or train anew with `petmad train`"
+        )
+    if not trains_energy(options):
+        raise ValueError(
+            "`petmad finetune` reports errors of energies, but `data.energy_key` is "
+            "null; train other targets alone with `petmad train`, and judge them with "
+            "`petmad evaluate`"
         )
     keys = options.data.label_keys()
     base = read_all(options.finetune.base, keys)  # before training: it may be wrong
@@ -76,9 +87,9 @@ def parameter_counts(options: Options) -> dict[str, int]:
 
     Numbers of the model to start from count; updates are merged into it afterwards.
     """
-    potential = load_start(options).potential
-    select_parameters(potential, options)
-    n_trained, n_parameters = count_parameters(potential)
+    start = load_start(options)
+    select_parameters(start.potential, options, start.new_targets)
+    n_trained, n_parameters = count_parameters(start.potential)
     return {"n_trained": n_trained, "n_parameters": n_parameters}
 
 

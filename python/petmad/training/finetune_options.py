@@ -20,7 +20,8 @@ class FinetuneOptions(Section):
     lora_layers: list[str] = pydantic.Field(["input_linear", "output_linear"])
     """Last names of the linear layers to update; these are those of the attention."""
     train_heads: bool = False
-    """Whether heads are trained beside the updates, as a whole."""
+    """Whether heads are trained beside the updates, as a whole; those of new targets
+    always are."""
     inherit: dict[str, str] = pydantic.Field({})
     """Energy whose head, and scale, each new energy starts from; by default
     ``energy``."""
@@ -29,7 +30,8 @@ class FinetuneOptions(Section):
     what the network leaves of the data, for data with another zero of energy. Those of
     new energies and new elements always are."""
     new_species: dict[str, str] = pydantic.Field({})
-    """New elements, and the known ones they start as copies of: ``{Na: Li}``."""
+    """New elements, and the known ones they start as copies of: ``{Na: Li}``. What the
+    network knows of them is trained whatever ``training.parameters`` are."""
     base: str | list[str] | None = None
     """File or files of what the model was trained on before: errors on them before and
     after are part of the report of ``petmad finetune``."""

@@ -123,13 +123,20 @@ class TrainingModule(lightning.LightningModule):
         terms.update(
             turning_terms(self.potential, batch, tensors, self.targets, rotation)
         )
-        loss = torch.stack(list(terms.values())).sum()
+        loss = total(terms)
+        if loss is None:  # none of its labels is known; processes keep step with others
+            return self.zero()
         logged = {f"train/loss_{name}": term.detach() for name, term in terms.items()}
         logged["train/loss"] = loss.detach()
         logged["train/learning_rate"] = self.optimizers().param_groups[0]["lr"]
         logged["train/skipped"] = float(self.n_skipped)
         self.log_dict(logged, batch_size=len(batch.n_atoms))
         return loss
+
+    def zero(self) -> torch.Tensor:
+        """The loss of no label, a function of all that is trained."""
+        parameters = [p for p in self.potential.parameters() if p.requires_grad]
+        return 0 * torch.stack([p.sum() for p in parameters]).sum()
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Leave the weights as they are where the gradient is not finite.
@@ -243,11 +250,11 @@ class TrainingModule(lightning.LightningModule):
         """Add the errors of a batch."""
         with torch.enable_grad():
             terms, predicted, tensors = self.terms(self.result, batch)
-        n_structures = len(batch.n_atoms)
-        self.loss_sums[0] += (
-            float(torch.stack(list(terms.values())).detach().sum()) * n_structures
-        )
-        self.loss_sums[1] += n_structures
+        loss = total(terms)
+        if loss is not None:
+            n_structures = len(batch.n_atoms)
+            self.loss_sums[0] += float(loss.detach()) * n_structures
+            self.loss_sums[1] += n_structures
         scaled = scaled_tensors(self.potential, batch, self.targets)
         self.tensor_errors.add(
             in_units(self.potential, {name: tensors[name] for name in scaled}),
@@ -303,3 +310,8 @@ class TrainingModule(lightning.LightningModule):
             self.log(
                 f"valid/{name}", value, prog_bar=name in shown, rank_zero_only=False
             )
+
+
+def total(terms: dict[str, torch.Tensor]) -> torch.Tensor | None:
+    """The loss; None where there is no term, no label of a batch being known."""
+    return torch.stack(list(terms.values())).sum() if terms else None

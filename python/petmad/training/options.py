@@ -60,6 +60,12 @@ class LossOptions(Section):
         return self.forces.weight > 0 or self.stress.weight > 0
 
     @property
+    def weighted(self) -> set[str]:
+        """Names of the terms that have a weight."""
+        names = ("energy", "forces", "stress", "direct_forces", "direct_stress")
+        return {name for name in names if getattr(self, name).weight > 0}
+
+    @property
     def terms(self) -> tuple[LossTerm, LossTerm, LossTerm]:
         """Of energy, forces and stress."""
         return self.energy, self.forces, self.stress
@@ -128,6 +134,12 @@ class TensorOptions(Section):
             )
         return self
 
+    @property
+    def has_weight(self) -> bool:
+        """Whether any of its blocks enters the loss."""
+        blocks = self.block_weights
+        return self.loss.weight > 0 and (blocks is None or any(blocks))
+
     def spec(self, name: str) -> TargetSpec:
         """The target as the model has it."""
         return TargetSpec(
@@ -184,14 +196,16 @@ class TrainingOptions(Section):
     """Scale [eV] of what the network predicts: ``energy``, the spread of energies per
     atom; ``forces``, the root mean square of force components times 1 Å; or a number.
     ``forces`` is better where energies per atom hardly differ: after 6 epochs on the
-    molecule acac, errors were 395 meV/Å and 10 meV/atom, against 448 and 33."""
+    molecule acac, errors were 395 meV/Å and 10 meV/atom, against 448 and 33. A model of
+    ``start_from`` has its own."""
     ema_decay: float = pydantic.Field(0.0, ge=0, lt=1)
     """Decay per step of a moving average of the weights, which then is validated and
     saved in their place; 0 turns it off, 0.99 to 0.999 are usual."""
     embedding_gain: pydantic.PositiveFloat = 4.0
     """Factor of the initial weights that embed edge vectors. With 1, the usual one, the
     network starts so smooth that forces stay unlearned for long: after 300 steps on
-    water their error was 815 meV/Å (that of predicting zero), but 380 with 4."""
+    water their error was 815 meV/Å (that of predicting zero), but 380 with 4. A model
+    of ``start_from`` has its own."""
     loss: LossOptions = LossOptions()
     """Terms of the loss."""
     stages: list[StageOptions] = pydantic.Field([])
@@ -237,7 +251,8 @@ class TrainingOptions(Section):
     """What is trained. With ``heads`` the network of ``start_from`` stays as it is, and
     so do its other targets; the heads of ``targets`` are trained, that of the energy
     too unless ``data.energy_key`` is null. With ``lora`` low-rank updates of the
-    network are trained, see ``finetune``."""
+    network are trained, and the heads of new targets, see ``finetune``. With both, so
+    are the rows of new elements in the network's embeddings."""
 
     @pydantic.model_validator(mode="after")
     def _has_a_network_for_its_heads(self) -> "TrainingOptions":
@@ -329,17 +344,37 @@ class Options(Section):
                 "`training.compile` is for energies and their gradients, but there are "
                 f"`targets` ({', '.join(self.targets)}); set it to false"
             )
-        taken = sorted({"energy", "features", "cutoff_stats"} & set(self.targets))
+        taken = sorted(filter(_is_taken, self.targets))
         if taken:
             raise ValueError(
-                f"`targets` cannot be called {taken[0]}, an output every model has; "
-                "choose another name and give its `key`"
+                f"`targets` cannot be called {taken[0]}, a name of petmad's own "
+                "outputs; choose another name and give its `key`"
             )
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _has_a_loss(self) -> "Options":
+        if any(target.has_weight for target in self.targets.values()):
+            return self
+        parts = {f"stages.{i}.": s.loss for i, s in enumerate(self.training.stages)}
+        for place, loss in (parts or {"": self.training.loss}).items():
+            if self.data.energy_key is None or not loss.weighted:
+                raise ValueError(
+                    f"nothing to train: all weights of `training.{place}loss` and of "
+                    "`targets` are 0; give a term a weight"
+                )
         return self
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for YAML or JSON."""
         return json.loads(self.model_dump_json())
+
+
+def _is_taken(name: str) -> bool:
+    """Whether a target cannot have this name, since other outputs do."""
+    own = ("energy", "features", "cutoff_stats")
+    direct = ("non_conservative_force", "non_conservative_stress")
+    return name in (*own, *direct) or name.startswith("energy/")
 
 
 class OneKeyLoader(yaml.SafeLoader):

@@ -94,13 +94,17 @@ def load_structures(
     train, valid = read(data.train, data, 0), []
     if data.valid is not None:
         valid = read(data.valid, data, 0)
-    for index, level in enumerate(data.levels.values(), start=1):
+    for index, (name, level) in enumerate(data.levels.items(), start=1):
         shares = level.train is None
-        train += read(level.train or data.train, level, index, shares)
+        own = read(level.train or data.train, level, index, shares)
         if level.valid is not None:
             valid += read(level.valid, level, index)
         elif shares and data.valid is not None:
             valid += read(data.valid, level, index, skips=True)
+        elif data.valid is not None:
+            kept, apart = split(join(own), data, f"data.levels.{name}.valid")
+            own, valid = [kept], [*valid, apart]
+        train += own
     if data.valid is not None:
         return join(train), join(valid)
     kept, apart = split(join(train), data)
@@ -146,11 +150,16 @@ def without_strong_forces(
 
 
 def split(
-    structures: Sequence[Structure], data: DataOptions
+    structures: Sequence[Structure], data: DataOptions, place: str = "data.valid"
 ) -> tuple[Sequence[Structure], Sequence[Structure]]:
     """Keep a random part aside for validation; both keep the order of the file.
 
     Groups stay whole, and so do the levels of theory of one frame.
+
+    Args:
+        structures: to split.
+        data: options of the split.
+        place: the option that would make it needless, for messages.
 
     Raises:
         ValueError: there are too few structures, or groups, for the fraction.
@@ -165,7 +174,7 @@ def split(
         raise ValueError(
             f"`data.valid_fraction` {data.valid_fraction} of {len(firsts)} {what} "
             f"leaves {n_train} for training and {n_valid} for validation; "
-            "change it, or name a file with `data.valid`"
+            f"change it, or name a file with `{place}`"
         )
     # Groups are counted in the order in which they appear.
     order = np.random.default_rng(data.split_seed).permutation(len(firsts))
@@ -178,11 +187,22 @@ def split(
     )
 
 
+def files_by_option(options: Options) -> dict[str, list[str]]:
+    """Every file a training reads, by the option that names it."""
+    levels = options.data.levels.items()
+    parts = {"data": options.data, **{f"data.levels.{k}": part for k, part in levels}}
+    files = {}
+    for name, part in parts.items():
+        files[f"{name}.train"] = as_list(part.train)
+        files[f"{name}.valid"] = as_list(part.valid)
+    files["training.start_from"] = as_list(options.training.start_from)
+    return files
+
+
 def all_files(options: Options) -> list[str]:
     """Every file a training reads, without repetition."""
-    parts = [options.data, *options.data.levels.values()]
-    files = [f for part in parts for f in (*as_list(part.train), *as_list(part.valid))]
-    return list(dict.fromkeys([*files, *as_list(options.training.start_from)]))
+    files = [file for part in files_by_option(options).values() for file in part]
+    return list(dict.fromkeys(files))
 
 
 def as_list(files: str | list[str] | None) -> list[str]:

@@ -25,12 +25,14 @@ from .adapt import adapt_compositions
 from .baseline import fit_composition, fit_scale, force_spread, has_forces
 from .callbacks import Checkpoints, ValidationLog
 from .direct import direct_targets, fit_direct_scales
+from .finetune_options import FinetuneOptions
+from .known import check_known
 from .loaders import count_steps, train_loader, valid_loader
 from .loss import ENERGY, level_names
 from .memory import keep_freed_memory
 from .module import TrainingModule
 from .options import Options, TrainingOptions, parse_options
-from .splits import Splits, all_files, load_splits
+from .splits import Splits, all_files, files_by_option, load_splits
 from .stages import losses_of
 from .start import Start, complete, load_start
 from .tensor_baseline import fit_tensor_baseline
@@ -60,15 +62,18 @@ def train(options: Options, resume: str | Path | None = None) -> Path:
     if training.threads is not None:
         torch.set_num_threads(training.threads)
     keep_freed_memory()
+    for finding in without_effect(options):
+        LOG.warning("%s; leave it out", finding)
     start = load_start(options)
     options = complete(options, start)
     splits = load_splits(options)
+    check_known(splits, options)
     n_steps = count_steps(splits.train, training)
     if start is None:
         potential = make_initial(splits, options)
     else:
         potential = continue_from(start, splits, options)
-    select_parameters(potential, options)
+    select_parameters(potential, options, [] if start is None else start.new_targets)
     folder = Path(options.output)
     if resume is not None:
         check_resumable(resume, potential, options)
@@ -80,10 +85,15 @@ def train(options: Options, resume: str | Path | None = None) -> Path:
         )
     folder.mkdir(parents=True, exist_ok=True)
     checkpoints = Checkpoints(
-        folder, training.monitor, training.checkpoint_steps, provenance(options)
+        folder,
+        training.monitor,
+        training.checkpoint_steps,
+        provenance(options),
+        None if resume is None else Path(resume).parent,
     )
     trainer = make_trainer(training, folder, checkpoints)
     if trainer.is_global_zero:
+        checkpoints.bring_best()
         text = yaml.safe_dump(options.to_dict(), sort_keys=False, allow_unicode=True)
         (folder / "options.yaml").write_text(text)
         LOG.info("%s", summary(options, potential, splits, n_steps))
@@ -111,6 +121,24 @@ def train(options: Options, resume: str | Path | None = None) -> Path:
             weights_only=True,
         )
     return checkpoints.best_path
+
+
+def without_effect(options: Options) -> list[str]:
+    """Options that differ from their default, but are not read in such a training."""
+    if options.training.start_from is None:
+        kind = "from scratch, without `training.start_from`"
+        default, place = FinetuneOptions(), "finetune"
+        names = tuple(FinetuneOptions.model_fields)
+    else:
+        kind = "that starts from a model, which has it already"
+        default, place = TrainingOptions(), "training"
+        names = ("energy_scale", "embedding_gain")
+    given = getattr(options, place)
+    return [
+        f"`{place}.{name}` has no effect in a training {kind}"
+        for name in names
+        if getattr(given, name) != getattr(default, name)
+    ]
 
 
 def make_initial(splits: Splits, options: Options) -> Potential:
@@ -196,18 +224,19 @@ def check_resumable(path: str | Path, potential: Potential, options: Options) ->
         **potential.config.to_dict(),
         **options.to_dict()["training"],
         "finetune": options.to_dict()["finetune"],
-        **_label_names(options.to_dict()["data"]),
+        **_data_options(options.to_dict()["data"]),
         "targets": options.to_dict()["targets"],
     }
     # Read anew, so that options it does not know yet have their defaults.
-    stored = parse_options(ours["provenance"]["options"], str(path)).to_dict()
+    stored = parse_options(ours["provenance"]["options"], str(path))
+    values = stored.to_dict()
     then = {
         "atomic_numbers": ours["atomic_numbers"],
         **ours["model"],
-        **stored["training"],
-        "finetune": stored.get("finetune"),
-        **_label_names(stored["data"]),
-        "targets": stored.get("targets", {}),
+        **values["training"],
+        "finetune": values["finetune"],
+        **_data_options(values["data"]),
+        "targets": values["targets"],
     }
     may_change = {"device", "threads", "num_workers", "checkpoint_steps", "log_steps"}
     for name in sorted(set(now) - may_change):
@@ -217,22 +246,32 @@ def check_resumable(path: str | Path, potential: Potential, options: Options) ->
                 f"options say {now[name]}; resume with the options it was trained with "
                 "(options.yaml beside it)"
             )
-    hashes = [
-        sorted(origin["data_sha256"].values())
-        for origin in (ours["provenance"], provenance(options))
-    ]
-    if hashes[0] != hashes[1]:
-        raise ValueError(
-            f"cannot resume from {path}: the data files are not those it was trained "
-            "on (their SHA-256 differ); restore them or train anew"
-        )
+    hashes = _hashes(options, provenance(options))
+    for place, before in _hashes(stored, ours["provenance"]).items():
+        if before != hashes.get(place):
+            raise ValueError(
+                f"cannot resume from {path}: the data files are not those it was "
+                f"trained on (the SHA-256 of `{place}`, or their order, differ); "
+                "restore them or train anew"
+            )
 
 
-def _label_names(data: dict[str, Any]) -> dict[str, Any]:
-    """What a training's labels are called, and their units, as told by its options."""
+def _data_options(data: dict[str, Any]) -> dict[str, Any]:
+    """What labels are called, their units, and how structures are chosen and split."""
     names = ("energy", "forces", "stress", "virial")
     fields = [f"{name}_{part}" for name in names for part in ("key", "unit")]
-    return {name: data.get(name) for name in (*fields, "levels")}
+    fields += ["levels", "require_forces", "max_force"]
+    fields += ["valid_fraction", "split_seed", "group_key"]
+    return {name: data.get(name) for name in fields}
+
+
+def _hashes(options: Options, origin: dict[str, Any]) -> dict[str, list[str | None]]:
+    """SHA-256 of the files of a training, in order, by the option that names them."""
+    known = origin["data_sha256"]
+    return {
+        place: [known.get(file) for file in files]
+        for place, files in files_by_option(options).items()
+    }
 
 
 def provenance(options: Options) -> dict[str, Any]:
