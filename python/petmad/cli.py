@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
@@ -282,8 +283,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("petmad").setLevel(logging.INFO)
     try:
         parsed.run(parsed)
-    except (ValueError, RuntimeError, FileNotFoundError) as error:
-        print(f"petmad: error: {error}", file=sys.stderr)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads has enough, as `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (ValueError, RuntimeError, OSError) as error:
+        print(f"petmad: error: {_explain(error)}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
         extra = commands.EXTRAS.get(parsed.run, "ase")
@@ -294,6 +299,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 1
     return 0
+
+
+def _explain(error: Exception) -> str:
+    """The message of an error; of one of the system's, which file it is about."""
+    if not isinstance(error, OSError) or error.strerror is None:
+        return str(error)
+    path = "a file" if error.filename is None else error.filename
+    return (
+        f"{path} cannot be read or written: {error.strerror}; mend the path or its "
+        "permissions"
+    )
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
 """What each ``petmad`` command does; a function imports what it alone needs.
 
 All take their arguments as parsed by :mod:`petmad.cli`, print their answer, and raise
-ValueError, RuntimeError or FileNotFoundError for what the user can mend.
+ValueError, RuntimeError or OSError for what the user can mend.
 """
 
 import argparse
 from typing import Any
 
-from .output_files import check_output
+from .output_files import check_output, check_output_folder
 
 
 def train(arguments: argparse.Namespace) -> None:
@@ -39,6 +39,7 @@ def _train(arguments: argparse.Namespace, command: str) -> None:
     options = load_options(arguments.options)
     if arguments.output is not None:
         options.output = arguments.output
+    check_output_folder(options.output)
     best = run(options, resume=arguments.resume)
     print(f"best model: {best}\nexport it with: petmad export {best} -o model.pt")
 
@@ -99,6 +100,7 @@ def data(arguments: argparse.Namespace) -> None:
     """``petmad data``."""
     from petmad.data.convert import convert as run
 
+    check_output(arguments.output)
     # Labels of a further level are not those that the main one has.
     prefix = f"{arguments.level}_" if arguments.level else ""
     for label in ("energy", "forces", "stress"):
@@ -143,17 +145,17 @@ def export(arguments: argparse.Namespace) -> None:
     from petmad.export import export_model
     from petmad.training.checkpoint import load_potential
 
+    output = arguments.output or ("model.pt2" if arguments.aoti else "model.pt")
+    check_output(output)
     potential, provenance = load_potential(arguments.checkpoint)
     if arguments.aoti:
         from petmad.aoti import export_ahead
 
         if arguments.name is not None:
             raise ValueError("`--name` is not kept with `--aoti`; leave it out")
-        output = arguments.output or "model.pt2"
         export_ahead(potential, output, arguments.dtype)
         print(f"wrote {output}: {arguments.dtype}, for processors like this one")
         return
-    output = arguments.output or "model.pt"
     metadata = export_model(
         potential, output, arguments.dtype, arguments.name, provenance
     )
@@ -168,6 +170,7 @@ def convert(arguments: argparse.Namespace) -> None:
     """``petmad convert``."""
     from petmad.conversion.command import run
 
+    check_output(arguments.output)
     for line in run(arguments):
         print(line)
 

@@ -122,3 +122,48 @@ def test_evaluate_refuses_an_unknown_element(tmp_path, model, capsys):
     file = write(tmp_path / "a.xyz", [atoms])
     assert main(["evaluate", model, file]) == 1
     assert "has Ag, unknown to the model, which knows Cu, Au" in capsys.readouterr().err
+
+
+def test_outputs_are_looked_at_before_the_work(tmp_path, model, monkeypatch, capsys):
+    """None of these reads its input, which is not there."""
+    (tmp_path / "afile").write_text("")
+    yaml_file = tmp_path / "options.yaml"
+    yaml_file.write_text(yaml.safe_dump(options(tmp_path)))
+    (tmp_path / "train.xyz").unlink()
+    nowhere = str(tmp_path / "nowhere")
+    for command, message in (
+        (["train", str(yaml_file), "--output", f"{tmp_path}/afile/x"], "afile is a fi"),
+        (["uncertainty", "fit", "no.ckpt", "-o", str(tmp_path)], "is a folder"),
+        (["uncertainty", "fit", "no.ckpt", "-o", f"{nowhere}/x.ckpt"], "make the fol"),
+        (["data", "convert", "no.xyz", "-o", f"{nowhere}/x.aselmdb"], "make the fol"),
+        (["export", "no.ckpt", "--aoti", "-o", f"{nowhere}/x.pt2"], "make the fold"),
+    ):
+        assert main(command) == 1
+        assert message in capsys.readouterr().err
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    assert main(["train", str(yaml_file), "--output", nowhere]) == 1
+    assert "does not admit it" in capsys.readouterr().err
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_errors_of_the_system_are_one_line(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "options.yaml"
+    path.write_text("")
+
+    def refuse(self, *arguments, **keywords):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr("pathlib.Path.read_text", refuse)
+    assert main(["train", str(path)]) == 1
+    assert capsys.readouterr().err == (
+        f"petmad: error: {path} cannot be read or written: Permission denied; mend the "
+        "path or its permissions\n"
+    )
+
+
+def test_a_closed_pipe_ends_quietly():
+    command = [sys.executable, "-m", "petmad.cli", "train", "--describe"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""

@@ -9,6 +9,7 @@ from petmad.data import Sample, read_structures
 from petmad.data.lazy import join, make_samples, of_level
 from petmad.data.structures import LabelKeys, check_species
 from petmad.model import Potential
+from petmad.output_files import check_output
 
 from . import checkpoint
 from .loss import level_names
@@ -23,6 +24,8 @@ def run(arguments: argparse.Namespace) -> Iterator[str]:
     Raises:
         ValueError: model, files or labels are wrong.
     """
+    output = Path(arguments.output or Path(arguments.model).with_suffix(".llpr.ckpt"))
+    check_output(output)
     potential, provenance = checkpoint.load_any(arguments.model)
     check_target(potential, arguments.target)
     train, valid = read_samples(arguments, potential, provenance)
@@ -35,7 +38,6 @@ def run(arguments: argparse.Namespace) -> Iterator[str]:
         arguments.regularizer,
         arguments.calibration,
     )
-    output = Path(arguments.output or Path(arguments.model).with_suffix(".llpr.ckpt"))
     record = {
         "model": str(arguments.model),
         "n_train": len(train),
