@@ -150,6 +150,24 @@ def _pair(text: str) -> tuple[str, str]:
     return target, key
 
 
+def _count(text: str) -> int:
+    """A whole number, 0 or more."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be 0, 1, 2 ..., got {text}")
+    return int(text)
+
+
+def _not_negative(text: str) -> float:
+    """A number, 0 or more."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a number, 0 or more, got {text}")
+    return value
+
+
 def _add_uncertainty(parsers: argparse._SubParsersAction) -> None:
     parent = parsers.add_parser("uncertainty", help="error bars for a trained model")
     actions = parent.add_subparsers(required=True, metavar="ACTION")
@@ -165,14 +183,25 @@ def _add_uncertainty(parsers: argparse._SubParsersAction) -> None:
             metavar="FILE",
             help="files; default: those of the training",
         )
-    command.add_argument("--energy-key", default="energy", help="label in these files")
-    command.add_argument("--target", default="energy", help="name of the energy")
     command.add_argument(
-        "--members", type=int, default=128, help="size of the ensemble; 0 for none"
+        "--energy-key",
+        help="label in these files; default: as in training, else energy",
+    )
+    command.add_argument(
+        "--energy-unit", help="its unit; default: as in training, else eV"
+    )
+    command.add_argument(
+        "--target", default="energy", help="name of the energy; default: energy"
+    )
+    command.add_argument(
+        "--members",
+        type=_count,
+        default=128,
+        help="size of the ensemble; 0 for none; default: 128",
     )
     command.add_argument(
         "--regularizer",
-        type=float,
+        type=_not_negative,
         help="of the covariance, relative to its diagonal; 0: the smallest that works; "
         "default: by the likelihood of the validation errors",
     )
@@ -180,7 +209,7 @@ def _add_uncertainty(parsers: argparse._SubParsersAction) -> None:
         "--calibration",
         choices=("absolute", "squared"),
         default="absolute",
-        help="mean of errors that the multiplier is fitted to",
+        help="mean of errors that the multiplier is fitted to; default: absolute",
     )
     command.set_defaults(run=commands.uncertainty)
 

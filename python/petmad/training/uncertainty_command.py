@@ -6,15 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from petmad.data import Sample, read_structures
+from petmad.data.files import file_sha256
 from petmad.data.lazy import join, make_samples, of_level
 from petmad.data.structures import LabelKeys, check_species
 from petmad.model import Potential
 from petmad.output_files import check_output
 
 from . import checkpoint
-from .loss import level_names
-from .options import parse_options
-from .splits import load_splits
+from .label_names import keys_for
+from .options import Options, parse_options
+from .splits import all_files, load_splits
+from .trained import trained_energies
 from .uncertainty import Fit, check_target, fit_uncertainty
 
 
@@ -57,10 +59,12 @@ def read_samples(
     """Training and validation samples: of the files named, or of the training.
 
     Raises:
-        ValueError: no files are named and the model does not know its own.
+        ValueError: no files are named and the model does not know its own, or they
+            have changed.
     """
     if arguments.train and arguments.valid:
-        keys = LabelKeys(arguments.energy_key)
+        keys = keys_for(arguments, provenance)
+        keys = LabelKeys(keys.energy, "", "", energy_unit=keys.energy_unit)
         return (
             _read(arguments.train, keys, potential),
             _read(arguments.valid, keys, potential),
@@ -70,10 +74,39 @@ def read_samples(
             f"{arguments.model} does not tell what it was trained on, or half of it "
             "was given; name both with --train and --valid"
         )
-    splits = load_splits(parse_options(provenance["options"], "the training's options"))
-    level = level_names(potential).index(arguments.target)
+    if arguments.energy_key is not None or arguments.energy_unit is not None:
+        raise ValueError(
+            "`--energy-key` and `--energy-unit` tell the label of files, but none are "
+            "named; name them with --train and --valid, or leave the label to the "
+            "training's options"
+        )
+    options = parse_options(provenance["options"], "the training's options")
+    check_unchanged(options, provenance)
+    names = trained_energies(options)
+    if arguments.target not in names:
+        raise ValueError(
+            f"{arguments.target!r} of {arguments.model} was not trained on its files, "
+            f"but {names}; name files with --train and --valid"
+        )
+    splits, level = load_splits(options), names.index(arguments.target)
     train, valid = (of_level(part, level) for part in (splits.train, splits.valid))
     return train, valid
+
+
+def check_unchanged(options: Options, provenance: dict[str, Any]) -> None:
+    """Refuse files that are not those of the training any more.
+
+    Raises:
+        ValueError: names the first whose SHA-256 is another.
+    """
+    known = provenance.get("data_sha256", {})
+    files = [f for f in all_files(options) if f != options.training.start_from]
+    for file in files:
+        if file in known and Path(file).is_file() and file_sha256(file) != known[file]:
+            raise ValueError(
+                f"{file} is not the file that the model was trained on (its SHA-256 "
+                "differs); restore it, or name files with --train and --valid"
+            )
 
 
 def _read(files: list[str], keys: LabelKeys, potential: Potential) -> Sequence[Sample]:
