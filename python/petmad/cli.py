@@ -65,6 +65,7 @@ def _add_data(parsers: argparse._SubParsersAction) -> None:
     command.add_argument("files", nargs="+", help=FILES)
     command.add_argument("-o", "--output", required=True, help=".aselmdb, to write")
     _add_labels(command, "as it is called in the output")
+    command.set_defaults(energy_unit="eV", forces_unit="eV/Å", stress_unit="eV/Å^3")
     command.add_argument("--virial-key", help="name of the virial [eV]; default: none")
     command.add_argument(
         "--level",
@@ -80,25 +81,27 @@ def _add_data(parsers: argparse._SubParsersAction) -> None:
     command.set_defaults(run=commands.data)
 
 
-def _add_labels(command: argparse.ArgumentParser, default: str = "") -> None:
+def _add_labels(
+    command: argparse.ArgumentParser, name: str, default_unit: str = "{unit}"
+) -> None:
     """Options for names and units of labels.
 
     Args:
         command: to add them to.
-        default: says what stands for a name that is not given; without, it is that of
-            the label.
+        name: says what stands for a name that is not given.
+        default_unit: likewise for a unit.
     """
     for label, unit in (
         ("energy", "eV"),
         ("forces", "eV/Å"),
         ("stress", "eV/Å^3"),
     ):
+        default = name.format(label=label)
         command.add_argument(
-            f"--{label}-key",
-            default=None if default else label,
-            help=f"name of the {label}" + (default and f"; default: {default}"),
+            f"--{label}-key", help=f"name of the {label}; default: {default}"
         )
-        command.add_argument(f"--{label}-unit", default=unit, help="its unit")
+        default = default_unit.format(unit=unit)
+        command.add_argument(f"--{label}-unit", help=f"its unit; default: {default}")
 
 
 def _add_evaluate(parsers: argparse._SubParsersAction) -> None:
@@ -107,14 +110,16 @@ def _add_evaluate(parsers: argparse._SubParsersAction) -> None:
     )
     command.add_argument("model", help="checkpoint (.ckpt) or exported model")
     command.add_argument("file", help=FILES)
-    _add_labels(command)
+    _add_labels(command, "as in training, else {label}", "as in training, else {unit}")
     command.add_argument("--subset-key", help="name of what tells subsets apart")
     command.add_argument(
-        "--target", default="energy", help="energy of a checkpoint, e.g. energy/r2scan"
+        "--target",
+        default="energy",
+        help="energy of a checkpoint, e.g. energy/r2scan; default: energy",
     )
     command.add_argument(
         "--lebedev",
-        type=int,
+        type=_count,
         default=0,
         metavar="ORDER",
         help="measure the spread over a grid of rotations of this order; default: not",
@@ -135,9 +140,10 @@ def _add_evaluate(parsers: argparse._SubParsersAction) -> None:
     )
     command.add_argument(
         "--rotations",
-        type=int,
+        type=_count,
         default=32,
-        help="random rotations over which tensors are compared with themselves",
+        help="random rotations over which tensors are compared with themselves; 0 for "
+        "none; default: 32",
     )
     command.set_defaults(run=commands.evaluate)
 
@@ -221,7 +227,9 @@ def _add_export(parsers: argparse._SubParsersAction) -> None:
         "-o", "--output", help="file to write; default: model.pt, or model.pt2"
     )
     command.add_argument(
-        "--dtype", default="float32", help="of the network: float32 or float64"
+        "--dtype",
+        default="float32",
+        help="of the network: float32 or float64; default: float32",
     )
     command.add_argument("--name", help="shown in logs; default: the file's name")
     command.add_argument(

@@ -46,54 +46,10 @@ def _train(arguments: argparse.Namespace, command: str) -> None:
 
 def evaluate(arguments: argparse.Namespace) -> None:
     """``petmad evaluate``."""
-    from petmad.data.reading import lacks_label
-    from petmad.training.evaluation import format_errors, load_predictor
-    from petmad.training.report import evaluate as run
-    from petmad.training.report import format_breakdown
+    from petmad.training.evaluation_command import run
 
-    for path in (arguments.errors, arguments.predictions, arguments.report):
-        if path is not None:
-            check_output(path)
-    keys = _label_keys(arguments, group=arguments.subset_key)
-    predictor = load_predictor(arguments.model, arguments.target)
-    has_labels = not lacks_label(arguments.file, arguments.energy_key)
-    has_tensors = _evaluate_tensors(arguments)
-    if not predictor.has_energy or (has_tensors and not has_labels):
-        return
-    result = run(
-        arguments.model, arguments.file, keys, arguments.target, arguments.lebedev
-    )
-    print(format_errors(result.errors["overall"]))
-    print(format_breakdown(result.errors))
-    for path, write in (
-        (arguments.errors, result.write_errors),
-        (arguments.predictions, result.write_predictions),
-        (arguments.report, result.write_report),
-    ):
-        if path is not None:
-            write(path)
-            print(f"wrote {path}")
-
-
-def _evaluate_tensors(arguments: argparse.Namespace) -> bool:
-    """Errors of the tensor targets, in plain torch; tells whether there are any."""
-    from petmad.export import load_exported
-    from petmad.training.checkpoint import load_potential
-    from petmad.training.tensor_evaluation import (
-        evaluate_tensors,
-        format_tensor_errors,
-        label_keys,
-        make_targets,
-    )
-
-    load = load_potential if arguments.model.endswith(".ckpt") else load_exported
-    potential, provenance = load(arguments.model)
-    if not make_targets(potential):
-        return False
-    keys = {**label_keys(provenance), **dict(arguments.target_key)}
-    errors = evaluate_tensors(potential, arguments.file, keys, arguments.rotations)
-    print(format_tensor_errors(potential, errors))
-    return True
+    for line in run(arguments):
+        print(line)
 
 
 def data(arguments: argparse.Namespace) -> None:

@@ -1,9 +1,9 @@
 """Labelled structures of a file: read at once, or lazily where the file is mapped."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from .files import read_frames
+from .files import read_frames, stream_frames
 from .mapped import MappedFrames
 from .structures import (
     LabelKeys,
@@ -89,6 +89,11 @@ def read_structures(
     ]
 
 
-def lacks_label(path: str | Path, key: str) -> bool:
-    """Whether no frame of a file has a label of this name."""
-    return not any(key in labels_of_frame(atoms) for atoms in read_frames(path))
+def find_labels(path: str | Path, wanted: Iterable[str]) -> set[str]:
+    """Names of what the frames of a file have, read until all wanted ones are found."""
+    found, wanted = set(), set(wanted)
+    for atoms in stream_frames(path):
+        found.update(labels_of_frame(atoms))
+        if wanted <= found:
+            break
+    return found
