@@ -51,7 +51,15 @@ class LabelOptions(Section):
         for name, value in values.items():
             is_label = name in ("energy", "forces", "stress", "virial")
             if is_label and isinstance(value, dict):
-                flat.update({f"{name}_{part}": v for part, v in value.items()})
+                parts = {f"{name}_{part}": v for part, v in value.items()}
+                twice = sorted(set(parts) & set(values))
+                if twice:
+                    part = twice[0].removeprefix(f"{name}_")
+                    raise ValueError(
+                        f"`{twice[0]}` and `{name}: {{{part}: ...}}` are two spellings "
+                        "of one option; keep one"
+                    )
+                flat.update(parts)
             else:
                 flat[name] = value
         return flat

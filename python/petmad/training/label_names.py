@@ -1,12 +1,18 @@
-"""What a model's labels are called and measured in: as typed, or as in its training."""
+"""What labels are called and measured in, and whether the files have what is named."""
 
 import argparse
 import dataclasses
 import logging
+from collections.abc import Sequence
 from typing import Any
 
+import torch
+
+from petmad.data import Sample
+from petmad.data.reading import find_labels
 from petmad.data.structures import LabelKeys
 
+from .data_options import DataOptions, LabelOptions
 from .loss import ENERGY
 
 
@@ -54,3 +60,49 @@ def keys_for(
     if (keys.energy, keys.energy_unit) != ("energy", "eV"):
         LOG.info("energies: `%s` in %s", keys.energy, keys.energy_unit)
     return keys
+
+
+def check_names(data: DataOptions) -> None:
+    """Refuse names of labels, other than the usual ones, that no training frame has.
+
+    A missing label of the usual name is no mistake, but one of a chosen name is.
+
+    Raises:
+        ValueError: names the option and what the files have.
+    """
+    levels = {f"data.levels.{name}": level for name, level in data.levels.items()}
+    for section, level in {"data": data, **levels}.items():
+        if level.energy_key is None:
+            continue
+        options = [f"{kind}_key" for kind in KINDS if kind != "energy"]
+        usual = {name: LabelOptions.model_fields[name].default for name in options}
+        chosen = {name: getattr(level, name) for name in options}
+        chosen = {n: key for n, key in chosen.items() if key not in (None, usual[n])}
+        files, found = level.train or data.train, set()
+        for file in [files] if isinstance(files, str) else files:
+            if not set(chosen.values()) <= found:
+                found |= find_labels(file, set(chosen.values()) - found)
+        for name, key in chosen.items():
+            if key not in found:
+                raise ValueError(
+                    f"no training frame has `{key}`, named by `{section}.{name}`; they "
+                    f"have {sorted(found - {'numbers', 'positions'})}; name the right "
+                    "one, or leave the option out"
+                )
+
+
+def count_labels(samples: Sequence[Sample]) -> str:
+    """How many samples have each label, in a line."""
+    counts: dict[str, int] = {}
+    for sample in samples:
+        labels = {
+            "energy": sample.energy,
+            "forces": sample.forces,
+            "stress": sample.strain_gradients,
+            **sample.tensors,
+        }
+        for name, value in labels.items():
+            is_known = not bool(torch.isnan(torch.as_tensor(value)).all())
+            counts[name] = counts.get(name, 0) + is_known
+    parts = [f"{name} {count}" for name, count in counts.items()]
+    return f"labels: {', '.join(parts)} of {len(samples)} training structures"

@@ -337,6 +337,17 @@ class Options(Section):
             )
         return self
 
+    @pydantic.model_validator(mode="after")
+    def _inherits_to_known_energies(self) -> "Options":
+        known = ["energy", *(f"energy/{name}" for name in self.data.levels)]
+        unknown = sorted(set(self.finetune.inherit) - set(known))
+        if unknown:
+            raise ValueError(
+                f"`finetune.inherit` names {unknown[0]!r}, which is no energy of the "
+                f"data; they have {', '.join(known)}"
+            )
+        return self
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for YAML or JSON."""
         return json.loads(self.model_dump_json())

@@ -13,6 +13,7 @@ from petmad.data.quality import inspect
 from petmad.data.structures import check_species
 
 from .data_options import DataOptions, LabelOptions
+from .label_names import check_names
 from .options import Options
 from .stages import losses_of
 from .tensors import tensor_labels
@@ -76,6 +77,7 @@ def load_structures(
 ) -> tuple[Sequence[Structure], Sequence[Structure]]:
     """Training and validation structures; see :func:`load_splits`."""
     data = options.data
+    check_names(data)
     labels = tensor_labels(options)
     wants_forces = any(
         max(loss.forces.weight, loss.direct_forces.weight) > 0

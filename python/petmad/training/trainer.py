@@ -25,6 +25,7 @@ from .adapt import adapt_compositions
 from .baseline import fit_composition, fit_scale, force_spread, has_forces
 from .callbacks import Checkpoints, ValidationLog
 from .direct import direct_targets, fit_direct_scales
+from .label_names import count_labels
 from .loaders import count_steps, train_loader, valid_loader
 from .loss import ENERGY, level_names
 from .memory import keep_freed_memory
@@ -308,6 +309,7 @@ def summary(
     return "\n".join(
         [
             f"structures: {len(splits.train)} training, {len(splits.valid)} validation",
+            count_labels(chosen),
             f"edges per atom: {n_edges / n_atoms:.1f} within {options.model.cutoff} Å",
             *(_describe_target(potential, i) for i in range(len(potential.targets))),
             f"parameters: {n_trained} trained of {n_parameters}",
