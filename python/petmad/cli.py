@@ -78,6 +78,11 @@ def _add_data(parsers: argparse._SubParsersAction) -> None:
         action="store_true",
         help="let frames have no forces, rather than stop at one",
     )
+    command.add_argument(
+        "--no-check",
+        action="store_true",
+        help="do not compare energies with forces, stress, and those of other files",
+    )
     command.set_defaults(run=commands.data)
 
 

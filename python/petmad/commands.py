@@ -68,6 +68,7 @@ def data(arguments: argparse.Namespace) -> None:
         _label_keys(arguments, virial=arguments.virial_key),
         not arguments.allow_no_forces,
         arguments.level,
+        not arguments.no_check,
     )
     print("\n".join(result.findings))
     print(f"wrote {result.n_frames} frames to {arguments.output}")
@@ -84,6 +85,7 @@ def _label_keys(arguments: argparse.Namespace, **other: str | None) -> Any:
         energy_unit=arguments.energy_unit,
         forces_unit=arguments.forces_unit,
         stress_unit=arguments.stress_unit,
+        section="",
         **other,
     )
 

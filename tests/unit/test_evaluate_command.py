@@ -141,6 +141,22 @@ def test_nothing_in_common(folder, capsys):
     assert "with `--target-key dipole=KEY` or `--target-key alpha=KEY`" in message
 
 
+def test_messages_name_the_options_of_the_command(folder, tmp_path, capsys):
+    frames = alloys(2)
+    del frames[1].calc.results["energy"]
+    for atoms, kind in zip(frames, ({"kind": "a"}, {}), strict=True):
+        atoms.info.update(kind)
+    model, file = str(folder / "energy.ckpt"), write(tmp_path / "a.xyz", frames)
+    commands = [["evaluate", model, file]]
+    commands.append(["uncertainty", "fit", model, "--train", file, "--valid", file])
+    for command in commands:
+        assert main(command) == 1
+        assert "name the right one with `--energy-key`" in capsys.readouterr().err
+    file = write(tmp_path / "b.xyz", frames[:1] + alloys(1))
+    assert main(["evaluate", model, file, "--subset-key", "kind"]) == 1
+    assert "named by `--subset-key`; it has" in capsys.readouterr().err
+
+
 def test_labels_default_to_those_of_the_training(folder, tmp_path, capsys):
     """Names and units of the level that is evaluated."""
     frames = alloys(3)

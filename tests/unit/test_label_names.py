@@ -52,6 +52,22 @@ def test_names_that_some_frames_have_are_admitted(values):
     assert any(structure.stress is None for structure in train)
 
 
+def test_messages_name_the_level(values):
+    levels = {"scan": {"train": values["data"]["valid"], "energy_key": "tight"}}
+    values["data"]["levels"] = levels
+    with pytest.raises(ValueError, match=r"`tight`.*with `data.levels.scan.energy_key"):
+        load_structures(parse_options(values))
+    levels["scan"] = {"train": values["data"]["train"][1], "energy_key": "tight"}
+    bare = alloys(2)
+    for atoms in bare:
+        atoms.info["tight"] = 1.0
+        del atoms.calc.results["forces"]
+    write(values["data"]["train"][1], bare)
+    values["data"]["train"] = values["data"]["train"][0]
+    with pytest.raises(ValueError, match=r"`data.levels.scan.require_forces: false`"):
+        load_structures(parse_options(values))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from .files import read_frames, stream_frames
 from .mapped import MappedFrames
+from .option_names import tensor_option
 from .structures import (
     LabelKeys,
     Structure,
@@ -72,14 +73,14 @@ def read_structures(
             raise ValueError(
                 f"no frame of {path} has `{label.key}`, needed as {label.spec.name}; "
                 f"the first has {known}; name the right one with "
-                f"`targets.{label.spec.name}.key`"
+                f"{tensor_option(keys.section, label.spec.name)}"
             )
     wanted = range(len(frames))
     if skips_unlabelled:
         wanted = [i for i in wanted if keys.energy in labels_of_frame(frames[i])]
     if not wanted:
         raise ValueError(
-            missing_label(str(path), "energy", keys.energy, labels_of_frame(frames[0]))
+            missing_label(str(path), "energy", keys, labels_of_frame(frames[0]))
         )
     if isinstance(frames, MappedFrames):
         return MappedStructures(frames, wanted, keys, needs_forces)

@@ -56,7 +56,7 @@ def keys_for(
             f"the model does not tell what the label of {arguments.target!r} is "
             "called; name it with `--energy-key`"
         )
-    keys = dataclasses.replace(known or LabelKeys(), **typed, **other)
+    keys = dataclasses.replace(known or LabelKeys(), section="", **typed, **other)
     if (keys.energy, keys.energy_unit) != ("energy", "eV"):
         LOG.info("energies: `%s` in %s", keys.energy, keys.energy_unit)
     return keys

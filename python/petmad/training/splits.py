@@ -87,7 +87,10 @@ def load_structures(
     def read(
         files: str | list[str], level: LabelOptions, index: int, skips: bool = False
     ) -> list[Sequence[Structure]]:
-        keys = level.label_keys(index, tensors=labels, group=data.group_key)
+        section = ["data", *(f"data.levels.{name}" for name in data.levels)][index]
+        keys = level.label_keys(
+            index, tensors=labels, group=data.group_key, section=section
+        )
         needs_forces = wants_forces and level.require_forces and not skips
         return [
             read_structures(file, keys, needs_forces, skips) for file in as_list(files)
@@ -117,8 +120,9 @@ def check_labels(structures: list[Structure], levels: list[str]) -> None:
     """
     for index in range(len(levels)):
         chosen = [s for s in structures if s.level == index]
-        check_energies(chosen)
-        for line in check_gradients(chosen):
+        section = f"data.levels.{levels[index].partition('/')[2]}" if index else "data"
+        check_energies(chosen, section)
+        for line in check_gradients(chosen, section):
             LOG.info("%s: %s", levels[index], line)
 
 

@@ -1,6 +1,7 @@
 """What ``petmad uncertainty fit`` does: read, fit, write, and tell."""
 
 import argparse
+import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ def read_samples(
     """
     if arguments.train and arguments.valid:
         keys = keys_for(arguments, provenance)
-        keys = LabelKeys(keys.energy, "", "", energy_unit=keys.energy_unit)
+        keys = dataclasses.replace(keys, forces="", stress="", virial=None)
         return (
             _read(arguments.train, keys, potential),
             _read(arguments.valid, keys, potential),
