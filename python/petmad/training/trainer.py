@@ -86,7 +86,7 @@ def train(options: Options, resume: str | Path | None = None) -> Path:
     trainer = make_trainer(training, folder, checkpoints)
     if trainer.is_global_zero:
         text = yaml.safe_dump(options.to_dict(), sort_keys=False, allow_unicode=True)
-        (folder / "options.yaml").write_text(text)
+        (folder / "options.yaml").write_text(text, encoding="utf-8")
         LOG.info("%s", summary(options, potential, splits, n_steps))
     targets = tensor_targets(options)
     module = TrainingModule(
