@@ -7,7 +7,7 @@ ValueError, RuntimeError or OSError for what the user can mend.
 import argparse
 from typing import Any
 
-from .output_files import check_output, check_output_folder
+from .output_files import check_output, check_output_folder, export_hint
 
 
 def train(arguments: argparse.Namespace) -> None:
@@ -41,7 +41,7 @@ def _train(arguments: argparse.Namespace, command: str) -> None:
         options.output = arguments.output
     check_output_folder(options.output)
     best = run(options, resume=arguments.resume)
-    print(f"best model: {best}\nexport it with: petmad export {best} -o model.pt")
+    print(f"best model: {best}\n{export_hint(best)}")
 
 
 def evaluate(arguments: argparse.Namespace) -> None:

@@ -1,6 +1,7 @@
 """Files to be written: looked at before hours of work, not after."""
 
 import os
+import shlex
 from pathlib import Path
 
 
@@ -46,3 +47,8 @@ def check_output_folder(path: str | os.PathLike) -> Path:
             "elsewhere"
         )
     return path
+
+
+def export_hint(checkpoint: str | os.PathLike) -> str:
+    """The command that exports a checkpoint, as a shell takes it."""
+    return f"export it with: petmad export {shlex.quote(str(checkpoint))} -o model.pt"

@@ -10,6 +10,7 @@ from toy_data import MODEL, alloys, options, write
 
 from petmad.cli import main
 from petmad.model import PETConfig, TargetSpec
+from petmad.output_files import export_hint
 from petmad.training import checkpoint
 
 
@@ -167,3 +168,33 @@ def test_a_closed_pipe_ends_quietly():
     with subprocess.Popen(command, **pipes) as process:
         process.stdout.close()
         assert process.stderr.read() == b""
+
+
+def test_hints_can_be_pasted():
+    hint = export_hint("my runs/best.ckpt")
+    assert hint == "export it with: petmad export 'my runs/best.ckpt' -o model.pt"
+
+
+@pytest.mark.parametrize("option", ["--lebedev", "--rotations"])
+def test_counts_are_not_negative(option, capsys):
+    with pytest.raises(SystemExit):
+        main(["evaluate", "a.ckpt", "a.xyz", option, "-2"])
+    assert "must be 0, 1, 2 ..., got -2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        (["evaluate"], ["energy-key", "energy-unit", "target", "rotations"]),
+        (["uncertainty", "fit"], ["energy-key", "target", "members", "calibration"]),
+        (["data", "convert"], ["energy-key", "energy-unit", "virial-key"]),
+        (["export"], ["dtype", "name"]),
+    ],
+)
+def test_help_tells_defaults(command, options, capsys):
+    with pytest.raises(SystemExit):
+        main([*command, "--help"])
+    text = " ".join(capsys.readouterr().out.partition("options:")[2].split())
+    for option in options:
+        part = text.partition(f"--{option} ")[2].partition(" --")[0]
+        assert "default: " in part, option

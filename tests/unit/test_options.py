@@ -166,6 +166,10 @@ def test_reference_is_a_file_of_the_defaults():
     assert parse_options(values).to_dict() == parse_options({"data": DATA}).to_dict()
 
 
+def test_reference_spells_units_as_people_do():
+    assert "  forces_unit: eV/Å\n" in options_reference()
+
+
 def test_reference_explains_every_option():
     lines = options_reference().splitlines()
     for above, line in itertools.pairwise(lines):

@@ -11,7 +11,7 @@ from petmad.data.files import file_sha256
 from petmad.data.lazy import join, make_samples, of_level
 from petmad.data.structures import LabelKeys, check_species
 from petmad.model import Potential
-from petmad.output_files import check_output
+from petmad.output_files import check_output, export_hint
 
 from . import checkpoint
 from .label_names import keys_for
@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> Iterator[str]:
     }
     checkpoint.save(output, fit.potential, {**provenance, "uncertainty": record})
     yield from describe(fit, len(train), len(valid))
-    yield f"wrote {output}\nexport it with: petmad export {output} -o model.pt"
+    yield f"wrote {output}\n{export_hint(output)}"
 
 
 def read_samples(
@@ -120,7 +120,7 @@ def describe(fit: Fit, n_train: int, n_valid: int) -> Iterator[str]:
     """The fit in a few lines, and its calibration as a table."""
     yield (
         f"fitted to {n_train} training structures, calibrated on {n_valid}: "
-        f"multiplier {fit.multiplier:.4g}, regularizer {fit.regularizer:.1g}"
+        f"multiplier {fit.multiplier:.4g}, regularizer {fit.regularizer:.4g}"
     )
     quality = fit.calibration
     yield f"{'predicted':>12} {'found':>12}  meV/atom, RMS of each bin"
