@@ -157,7 +157,7 @@ def test_messages_name_the_options_of_the_command(folder, tmp_path, capsys):
     assert "named by `--subset-key`; it has" in capsys.readouterr().err
 
 
-def test_labels_default_to_those_of_the_training(folder, tmp_path, capsys):
+def test_labels_default_to_those_of_the_training(folder, tmp_path, caplog):
     """Names and units of the level that is evaluated."""
     frames = alloys(3)
     for atoms in frames:
@@ -171,10 +171,11 @@ def test_labels_default_to_those_of_the_training(folder, tmp_path, capsys):
     model = str(tmp_path / "a.ckpt")
     options = parse_options({"data": data}).to_dict()
     checkpoint.save(model, potential, {"options": options})
-    for words, keys, target in (
-        ([], LabelKeys(energy_unit="meV"), "energy"),
-        (["--energy-unit", "eV"], LabelKeys(), "energy"),
-        (["--target", "energy/scan"], LabelKeys(), "energy/scan"),
+    scan = "energy `tight` in Ha, forces `pull` in Ha/Bohr"
+    for words, keys, target, told in (
+        ([], LabelKeys(energy_unit="meV"), "energy", "energy `energy` in meV"),
+        (["--energy-unit", "eV"], LabelKeys(), "energy", ""),
+        (["--target", "energy/scan"], LabelKeys(), "energy/scan", scan),
     ):
         path = tmp_path / "errors.json"
         assert main(["evaluate", model, file, *words, "--errors", str(path)]) == 0
@@ -183,4 +184,6 @@ def test_labels_default_to_those_of_the_training(folder, tmp_path, capsys):
         for name in ("energy_mae", "forces_mae"):
             assert found[name] == pytest.approx(expected[name], rel=1e-5)
         assert np.isfinite(found["forces_mae"])
-    capsys.readouterr()
+        labels = [record.message for record in caplog.records]
+        caplog.clear()
+        assert labels == ([f"labels: {told}"] if told else [])

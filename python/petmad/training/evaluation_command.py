@@ -11,7 +11,7 @@ from petmad.output_files import check_output
 
 from . import checkpoint
 from .evaluation import format_errors, load_predictor
-from .label_names import keys_for
+from .label_names import keys_for, tell
 from .report import Evaluation, evaluate_with, format_breakdown, write_json
 from .tensor_evaluation import (
     evaluate_tensors,
@@ -54,6 +54,7 @@ def run(arguments: argparse.Namespace) -> Iterator[str]:
         )
         yield format_tensor_errors(potential, errors["tensors"])
     if wanted.get("energy") in found:
+        tell(keys)
         result = evaluate_with(
             predictor, arguments.model, arguments.file, keys, arguments.lebedev
         )

@@ -56,10 +56,19 @@ def keys_for(
             f"the model does not tell what the label of {arguments.target!r} is "
             "called; name it with `--energy-key`"
         )
-    keys = dataclasses.replace(known or LabelKeys(), section="", **typed, **other)
-    if (keys.energy, keys.energy_unit) != ("energy", "eV"):
-        LOG.info("energies: `%s` in %s", keys.energy, keys.energy_unit)
-    return keys
+    return dataclasses.replace(known or LabelKeys(), section="", **typed, **other)
+
+
+def tell(keys: LabelKeys) -> None:
+    """Log the labels whose name or unit is not the usual one."""
+    usual, parts = LabelKeys(), []
+    for kind in KINDS:
+        name, unit = getattr(keys, kind), getattr(keys, f"{kind}_unit")
+        plain = (getattr(usual, kind), getattr(usual, f"{kind}_unit"))
+        if name and (name, unit) != plain:
+            parts.append(f"{kind} `{name}` in {unit}")
+    if parts:
+        LOG.info("labels: %s", ", ".join(parts))
 
 
 def check_names(data: DataOptions) -> None:

@@ -14,7 +14,7 @@ from petmad.model import Potential
 from petmad.output_files import check_output, export_hint
 
 from . import checkpoint
-from .label_names import keys_for
+from .label_names import keys_for, tell
 from .options import Options, parse_options
 from .splits import all_files, load_splits
 from .trained import trained_energies
@@ -66,6 +66,7 @@ def read_samples(
     if arguments.train and arguments.valid:
         keys = keys_for(arguments, provenance)
         keys = dataclasses.replace(keys, forces="", stress="", virial=None)
+        tell(keys)
         return (
             _read(arguments.train, keys, potential),
             _read(arguments.valid, keys, potential),
