@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
@@ -64,6 +65,7 @@ def _add_data(parsers: argparse._SubParsersAction) -> None:
     command.add_argument("files", nargs="+", help=FILES)
     command.add_argument("-o", "--output", required=True, help=".aselmdb, to write")
     _add_labels(command, "as it is called in the output")
+    command.set_defaults(energy_unit="eV", forces_unit="eV/Å", stress_unit="eV/Å^3")
     command.add_argument("--virial-key", help="name of the virial [eV]; default: none")
     command.add_argument(
         "--level",
@@ -76,28 +78,35 @@ def _add_data(parsers: argparse._SubParsersAction) -> None:
         action="store_true",
         help="let frames have no forces, rather than stop at one",
     )
+    command.add_argument(
+        "--no-check",
+        action="store_true",
+        help="do not compare energies with forces, stress, and those of other files",
+    )
     command.set_defaults(run=commands.data)
 
 
-def _add_labels(command: argparse.ArgumentParser, default: str = "") -> None:
+def _add_labels(
+    command: argparse.ArgumentParser, name: str, default_unit: str = "{unit}"
+) -> None:
     """Options for names and units of labels.
 
     Args:
         command: to add them to.
-        default: says what stands for a name that is not given; without, it is that of
-            the label.
+        name: says what stands for a name that is not given.
+        default_unit: likewise for a unit.
     """
     for label, unit in (
         ("energy", "eV"),
         ("forces", "eV/Å"),
         ("stress", "eV/Å^3"),
     ):
+        default = name.format(label=label)
         command.add_argument(
-            f"--{label}-key",
-            default=None if default else label,
-            help=f"name of the {label}" + (default and f"; default: {default}"),
+            f"--{label}-key", help=f"name of the {label}; default: {default}"
         )
-        command.add_argument(f"--{label}-unit", default=unit, help="its unit")
+        default = default_unit.format(unit=unit)
+        command.add_argument(f"--{label}-unit", help=f"its unit; default: {default}")
 
 
 def _add_evaluate(parsers: argparse._SubParsersAction) -> None:
@@ -106,14 +115,16 @@ def _add_evaluate(parsers: argparse._SubParsersAction) -> None:
     )
     command.add_argument("model", help="checkpoint (.ckpt) or exported model")
     command.add_argument("file", help=FILES)
-    _add_labels(command)
+    _add_labels(command, "as in training, else {label}", "as in training, else {unit}")
     command.add_argument("--subset-key", help="name of what tells subsets apart")
     command.add_argument(
-        "--target", default="energy", help="energy of a checkpoint, e.g. energy/r2scan"
+        "--target",
+        default="energy",
+        help="energy of a checkpoint, e.g. energy/r2scan; default: energy",
     )
     command.add_argument(
         "--lebedev",
-        type=int,
+        type=_count,
         default=0,
         metavar="ORDER",
         help="measure the spread over a grid of rotations of this order; default: not",
@@ -134,9 +145,10 @@ def _add_evaluate(parsers: argparse._SubParsersAction) -> None:
     )
     command.add_argument(
         "--rotations",
-        type=int,
+        type=_count,
         default=32,
-        help="random rotations over which tensors are compared with themselves",
+        help="random rotations over which tensors are compared with themselves; 0 for "
+        "none; default: 32",
     )
     command.set_defaults(run=commands.evaluate)
 
@@ -147,6 +159,24 @@ def _pair(text: str) -> tuple[str, str]:
     if not equals:
         raise argparse.ArgumentTypeError(f"must be TARGET=KEY, got {text!r}")
     return target, key
+
+
+def _count(text: str) -> int:
+    """A whole number, 0 or more."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be 0, 1, 2 ..., got {text}")
+    return int(text)
+
+
+def _not_negative(text: str) -> float:
+    """A number, 0 or more."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a number, 0 or more, got {text}")
+    return value
 
 
 def _add_uncertainty(parsers: argparse._SubParsersAction) -> None:
@@ -164,14 +194,25 @@ def _add_uncertainty(parsers: argparse._SubParsersAction) -> None:
             metavar="FILE",
             help="files; default: those of the training",
         )
-    command.add_argument("--energy-key", default="energy", help="label in these files")
-    command.add_argument("--target", default="energy", help="name of the energy")
     command.add_argument(
-        "--members", type=int, default=128, help="size of the ensemble; 0 for none"
+        "--energy-key",
+        help="label in these files; default: as in training, else energy",
+    )
+    command.add_argument(
+        "--energy-unit", help="its unit; default: as in training, else eV"
+    )
+    command.add_argument(
+        "--target", default="energy", help="name of the energy; default: energy"
+    )
+    command.add_argument(
+        "--members",
+        type=_count,
+        default=128,
+        help="size of the ensemble; 0 for none; default: 128",
     )
     command.add_argument(
         "--regularizer",
-        type=float,
+        type=_not_negative,
         help="of the covariance, relative to its diagonal; 0: the smallest that works; "
         "default: by the likelihood of the validation errors",
     )
@@ -179,7 +220,7 @@ def _add_uncertainty(parsers: argparse._SubParsersAction) -> None:
         "--calibration",
         choices=("absolute", "squared"),
         default="absolute",
-        help="mean of errors that the multiplier is fitted to",
+        help="mean of errors that the multiplier is fitted to; default: absolute",
     )
     command.set_defaults(run=commands.uncertainty)
 
@@ -191,7 +232,9 @@ def _add_export(parsers: argparse._SubParsersAction) -> None:
         "-o", "--output", help="file to write; default: model.pt, or model.pt2"
     )
     command.add_argument(
-        "--dtype", default="float32", help="of the network: float32 or float64"
+        "--dtype",
+        default="float32",
+        help="of the network: float32 or float64; default: float32",
     )
     command.add_argument("--name", help="shown in logs; default: the file's name")
     command.add_argument(
@@ -282,8 +325,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("petmad").setLevel(logging.INFO)
     try:
         parsed.run(parsed)
-    except (ValueError, RuntimeError, FileNotFoundError) as error:
-        print(f"petmad: error: {error}", file=sys.stderr)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads has enough, as `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (ValueError, RuntimeError, OSError) as error:
+        print(f"petmad: error: {_explain(error)}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
         extra = commands.EXTRAS.get(parsed.run, "ase")
@@ -294,6 +341,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 1
     return 0
+
+
+def _explain(error: Exception) -> str:
+    """The message of an error; of one of the system's, which file it is about."""
+    if not isinstance(error, OSError) or error.strerror is None:
+        return str(error)
+    path = "a file" if error.filename is None else error.filename
+    return (
+        f"{path} cannot be read or written: {error.strerror}; mend the path or its "
+        "permissions"
+    )
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
 """What each ``petmad`` command does; a function imports what it alone needs.
 
 All take their arguments as parsed by :mod:`petmad.cli`, print their answer, and raise
-ValueError, RuntimeError or FileNotFoundError for what the user can mend.
+ValueError, RuntimeError or OSError for what the user can mend.
 """
 
 import argparse
 from typing import Any
 
-from .output_files import check_output
+from .output_files import check_output, check_output_folder, export_hint
 
 
 def train(arguments: argparse.Namespace) -> None:
@@ -39,66 +39,24 @@ def _train(arguments: argparse.Namespace, command: str) -> None:
     options = load_options(arguments.options)
     if arguments.output is not None:
         options.output = arguments.output
+    check_output_folder(options.output)
     best = run(options, resume=arguments.resume)
-    print(f"best model: {best}\nexport it with: petmad export {best} -o model.pt")
+    print(f"best model: {best}\n{export_hint(best)}")
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
     """``petmad evaluate``."""
-    from petmad.data.reading import lacks_label
-    from petmad.training.evaluation import format_errors, load_predictor
-    from petmad.training.report import evaluate as run
-    from petmad.training.report import format_breakdown
+    from petmad.training.evaluation_command import run
 
-    for path in (arguments.errors, arguments.predictions, arguments.report):
-        if path is not None:
-            check_output(path)
-    keys = _label_keys(arguments, group=arguments.subset_key)
-    predictor = load_predictor(arguments.model, arguments.target)
-    has_labels = not lacks_label(arguments.file, arguments.energy_key)
-    has_tensors = _evaluate_tensors(arguments)
-    if not predictor.has_energy or (has_tensors and not has_labels):
-        return
-    result = run(
-        arguments.model, arguments.file, keys, arguments.target, arguments.lebedev
-    )
-    print(format_errors(result.errors["overall"]))
-    print(format_breakdown(result.errors))
-    for path, write in (
-        (arguments.errors, result.write_errors),
-        (arguments.predictions, result.write_predictions),
-        (arguments.report, result.write_report),
-    ):
-        if path is not None:
-            write(path)
-            print(f"wrote {path}")
-
-
-def _evaluate_tensors(arguments: argparse.Namespace) -> bool:
-    """Errors of the tensor targets, in plain torch; tells whether there are any."""
-    from petmad.export import load_exported
-    from petmad.training.checkpoint import load_potential
-    from petmad.training.tensor_evaluation import (
-        evaluate_tensors,
-        format_tensor_errors,
-        label_keys,
-        make_targets,
-    )
-
-    load = load_potential if arguments.model.endswith(".ckpt") else load_exported
-    potential, provenance = load(arguments.model)
-    if not make_targets(potential):
-        return False
-    keys = {**label_keys(provenance), **dict(arguments.target_key)}
-    errors = evaluate_tensors(potential, arguments.file, keys, arguments.rotations)
-    print(format_tensor_errors(potential, errors))
-    return True
+    for line in run(arguments):
+        print(line)
 
 
 def data(arguments: argparse.Namespace) -> None:
     """``petmad data``."""
     from petmad.data.convert import convert as run
 
+    check_output(arguments.output)
     # Labels of a further level are not those that the main one has.
     prefix = f"{arguments.level}_" if arguments.level else ""
     for label in ("energy", "forces", "stress"):
@@ -110,6 +68,7 @@ def data(arguments: argparse.Namespace) -> None:
         _label_keys(arguments, virial=arguments.virial_key),
         not arguments.allow_no_forces,
         arguments.level,
+        not arguments.no_check,
     )
     print("\n".join(result.findings))
     print(f"wrote {result.n_frames} frames to {arguments.output}")
@@ -126,6 +85,7 @@ def _label_keys(arguments: argparse.Namespace, **other: str | None) -> Any:
         energy_unit=arguments.energy_unit,
         forces_unit=arguments.forces_unit,
         stress_unit=arguments.stress_unit,
+        section="",
         **other,
     )
 
@@ -143,17 +103,17 @@ def export(arguments: argparse.Namespace) -> None:
     from petmad.export import export_model
     from petmad.training.checkpoint import load_potential
 
+    output = arguments.output or ("model.pt2" if arguments.aoti else "model.pt")
+    check_output(output)
     potential, provenance = load_potential(arguments.checkpoint)
     if arguments.aoti:
         from petmad.aoti import export_ahead
 
         if arguments.name is not None:
             raise ValueError("`--name` is not kept with `--aoti`; leave it out")
-        output = arguments.output or "model.pt2"
         export_ahead(potential, output, arguments.dtype)
         print(f"wrote {output}: {arguments.dtype}, for processors like this one")
         return
-    output = arguments.output or "model.pt"
     metadata = export_model(
         potential, output, arguments.dtype, arguments.name, provenance
     )
@@ -168,6 +128,7 @@ def convert(arguments: argparse.Namespace) -> None:
     """``petmad convert``."""
     from petmad.conversion.command import run
 
+    check_output(arguments.output)
     for line in run(arguments):
         print(line)
 

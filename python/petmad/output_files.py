@@ -1,6 +1,7 @@
 """Files to be written: looked at before hours of work, not after."""
 
 import os
+import shlex
 from pathlib import Path
 
 
@@ -24,3 +25,30 @@ def check_output(path: str | os.PathLike) -> Path:
             "elsewhere"
         )
     return path
+
+
+def check_output_folder(path: str | os.PathLike) -> Path:
+    """The path of a folder that is going to be made, if need be, and written to.
+
+    Raises:
+        ValueError: it is no folder, or cannot become one.
+    """
+    path = Path(path)
+    existing = path.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    if not existing.is_dir():
+        raise ValueError(
+            f"{path} cannot be a folder: {existing} is a file; name another folder"
+        )
+    if not os.access(existing, os.W_OK):
+        raise ValueError(
+            f"{path} cannot be written: the folder {existing} does not admit it; write "
+            "elsewhere"
+        )
+    return path
+
+
+def export_hint(checkpoint: str | os.PathLike) -> str:
+    """The command that exports a checkpoint, as a shell takes it."""
+    return f"export it with: petmad export {shlex.quote(str(checkpoint))} -o model.pt"

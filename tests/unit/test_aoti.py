@@ -55,10 +55,15 @@ def test_other_sizes_give_the_numbers_of_the_plain_network(files):
         assert float(expected.forces.abs().max()) > 1e-3
 
 
-def test_evaluate_reads_it(files, tmp_path):
+def test_evaluate_reads_it(files, tmp_path, capsys):
     test = write(tmp_path / "test.xyz", alloys(3))
     plain, ahead = (evaluate(load_predictor(file), test) for file in files)
     assert ahead == pytest.approx(plain, rel=1e-9)
+    tables = []
+    for file in files:
+        assert main(["evaluate", str(file), test]) == 0
+        tables.append(capsys.readouterr().out)
+    assert tables[0] == tables[1]
 
 
 def test_a_file_that_gives_other_numbers_is_refused(files, monkeypatch):

@@ -10,6 +10,7 @@ from toy_data import MODEL, alloys, options, write
 
 from petmad.cli import main
 from petmad.model import PETConfig, TargetSpec
+from petmad.output_files import export_hint
 from petmad.training import checkpoint
 
 
@@ -122,3 +123,78 @@ def test_evaluate_refuses_an_unknown_element(tmp_path, model, capsys):
     file = write(tmp_path / "a.xyz", [atoms])
     assert main(["evaluate", model, file]) == 1
     assert "has Ag, unknown to the model, which knows Cu, Au" in capsys.readouterr().err
+
+
+def test_outputs_are_looked_at_before_the_work(tmp_path, model, monkeypatch, capsys):
+    """None of these reads its input, which is not there."""
+    (tmp_path / "afile").write_text("")
+    yaml_file = tmp_path / "options.yaml"
+    yaml_file.write_text(yaml.safe_dump(options(tmp_path)))
+    (tmp_path / "train.xyz").unlink()
+    nowhere = str(tmp_path / "nowhere")
+    for command, message in (
+        (["train", str(yaml_file), "--output", f"{tmp_path}/afile/x"], "afile is a fi"),
+        (["uncertainty", "fit", "no.ckpt", "-o", str(tmp_path)], "is a folder"),
+        (["uncertainty", "fit", "no.ckpt", "-o", f"{nowhere}/x.ckpt"], "make the fol"),
+        (["data", "convert", "no.xyz", "-o", f"{nowhere}/x.aselmdb"], "make the fol"),
+        (["export", "no.ckpt", "--aoti", "-o", f"{nowhere}/x.pt2"], "make the fold"),
+    ):
+        assert main(command) == 1
+        assert message in capsys.readouterr().err
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    assert main(["train", str(yaml_file), "--output", nowhere]) == 1
+    assert "does not admit it" in capsys.readouterr().err
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_errors_of_the_system_are_one_line(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "options.yaml"
+    path.write_text("")
+
+    def refuse(self, *arguments, **keywords):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr("pathlib.Path.read_text", refuse)
+    assert main(["train", str(path)]) == 1
+    assert capsys.readouterr().err == (
+        f"petmad: error: {path} cannot be read or written: Permission denied; mend the "
+        "path or its permissions\n"
+    )
+
+
+def test_a_closed_pipe_ends_quietly():
+    command = [sys.executable, "-m", "petmad.cli", "train", "--describe"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+
+
+def test_hints_can_be_pasted():
+    hint = export_hint("my runs/best.ckpt")
+    assert hint == "export it with: petmad export 'my runs/best.ckpt' -o model.pt"
+
+
+@pytest.mark.parametrize("option", ["--lebedev", "--rotations"])
+def test_counts_are_not_negative(option, capsys):
+    with pytest.raises(SystemExit):
+        main(["evaluate", "a.ckpt", "a.xyz", option, "-2"])
+    assert "must be 0, 1, 2 ..., got -2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        (["evaluate"], ["energy-key", "energy-unit", "target", "rotations"]),
+        (["uncertainty", "fit"], ["energy-key", "target", "members", "calibration"]),
+        (["data", "convert"], ["energy-key", "energy-unit", "virial-key"]),
+        (["export"], ["dtype", "name"]),
+    ],
+)
+def test_help_tells_defaults(command, options, capsys):
+    with pytest.raises(SystemExit):
+        main([*command, "--help"])
+    text = " ".join(capsys.readouterr().out.partition("options:")[2].split())
+    for option in options:
+        part = text.partition(f"--{option} ")[2].partition(" --")[0]
+        assert "default: " in part, option

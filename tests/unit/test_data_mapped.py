@@ -310,6 +310,28 @@ def test_conversion_checks_and_leaves_nothing_behind(tmp_path, capsys):
     assert not list(tmp_path.glob("a.aselmdb*"))
 
 
+def test_messages_name_the_options_of_the_command(tmp_path, capsys):
+    frames = alloys(8)
+    for i, atoms in enumerate(frames):  # a trajectory of one step again and again
+        atoms.set_cell(frames[0].cell)
+        atoms.numbers = frames[0].numbers
+        atoms.positions = frames[0].positions + 0.02 * i
+        atoms.calc.results = {"energy": -0.08 * i, "forces": np.full((4, 3), 1 / 3)}
+    path = write(tmp_path / "a.xyz", frames)
+    command = ["data", "convert", path, "-o", str(tmp_path / "a.aselmdb")]
+    for words, messages in (
+        (["--energy-key", "U"], ["no `U`", "with `--energy-key`"]),
+        (["--forces-key", "F"], ["with `--forces-key`, or", "`--allow-no-forces`"]),
+        (["--energy-unit", "Ha"], ["with `--forces-unit`", "off with `--no-check`"]),
+    ):
+        assert main([*command, *words]) == 1
+        told = capsys.readouterr().err
+        for message in messages:
+            assert message in told
+        assert "data." not in told.replace("data.aselmdb", "")
+    assert main([*command, "--energy-unit", "Ha", "--no-check"]) == 0
+
+
 def test_existing_and_misnamed_files_are_refused(pair, tmp_path):
     with pytest.raises(ValueError, match="exists already; remove it"):
         convert([pair[0]], pair[1], LabelKeys())

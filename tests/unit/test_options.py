@@ -90,6 +90,38 @@ def test_mistakes_are_explained(values, message):
         parse_options({"data": DATA, **values})
 
 
+@pytest.mark.parametrize("files", [None, [], "", ["a.xyz", ""], ["a.xyz", None]])
+def test_empty_names_of_files(files):
+    """One line each; of a validation file null means none."""
+    data = {"data": {"train": files, "valid": files}}
+    data["data"]["levels"] = {"scan": {"train": files}}
+    with pytest.raises(ValueError, match="is empty") as caught:
+        parse_options(data)
+    places = ["train"] if files is None else ["train", "valid", "levels.scan.train"]
+    expected = [
+        f"option `data.{place}` is empty; name a file or a list of files; got {files!r}"
+        for place in places
+    ]
+    assert str(caught.value) == "options: " + "\n".join(expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"data": {"train": 5}}, "^options: option `data.train` names no .*; got 5$"),
+        ({"data": {**DATA, "energy": "dft"}}, r"did you mean `data.energy_key`\?"),
+        (
+            {"data": {**DATA, "levels": {"scan": {"forces": "f"}}}},
+            r"did you mean `data.levels.scan.forces_key`\?",
+        ),
+        ({"data": {**DATA, "energy_key": None}}, "^options: nothing to train: `data"),
+    ],
+)
+def test_messages_name_the_place(change, message):
+    with pytest.raises(ValueError, match=message):
+        parse_options(change)
+
+
 def test_missing_training_file():
     with pytest.raises(ValueError, match=r"option `data\.train` is missing; add it"):
         parse_options({"data": {}})
@@ -115,6 +147,9 @@ def test_bad_files(tmp_path):
     (tmp_path / "a.yaml").write_text("a: [")
     with pytest.raises(ValueError, match="not valid YAML"):
         load_options(tmp_path / "a.yaml")
+    (tmp_path / "latin.yaml").write_bytes("data: {train: Ångström}".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"latin.yaml is no options file: .*UTF-8"):
+        load_options(tmp_path / "latin.yaml")
     (tmp_path / "b.yaml").write_text("- 1")
     with pytest.raises(ValueError, match="must be a YAML mapping of model, data"):
         load_options(tmp_path / "b.yaml")
@@ -139,6 +174,10 @@ def test_reference_is_a_file_of_the_defaults():
     assert values["data"].pop("train") == "..."
     values["data"]["train"] = "train.xyz"
     assert parse_options(values).to_dict() == parse_options({"data": DATA}).to_dict()
+
+
+def test_reference_spells_units_as_people_do():
+    assert "  forces_unit: eV/Å\n" in options_reference()
 
 
 def test_reference_explains_every_option():

@@ -16,8 +16,9 @@ from petmad.export import export_model, load_exported
 from petmad.model import PETConfig, Potential, TargetSpec
 from petmad.training import checkpoint
 from petmad.training.adapt import refit_composition, with_species
+from petmad.training.calibration import Calibration
 from petmad.training.evaluation import evaluate, load_predictor
-from petmad.training.finetune import finetune
+from petmad.training.finetune import finetune, format_report
 from petmad.training.finetune_options import FinetuneOptions
 from petmad.training.lora import add_low_rank, merged_state
 from petmad.training.loss import predict
@@ -25,6 +26,8 @@ from petmad.training.options import parse_options
 from petmad.training.start import load_start
 from petmad.training.trained import count_parameters, select_parameters
 from petmad.training.trainer import train
+from petmad.training.uncertainty import Fit
+from petmad.training.uncertainty_command import describe
 
 
 def make_origin(numbers=(29, 79), config=None, dtype=torch.float64) -> Potential:
@@ -347,3 +350,11 @@ def test_fine_tuning_is_of_energies(values):
     with pytest.raises(ValueError, match=r"is null; train .* with `petmad train`"):
         finetune(parse_options(values))
     assert not pathlib.Path(values["output"]).exists()
+
+
+def test_shares_and_regularizers_are_plain_numbers():
+    report = {"n_trained": 7, "n_parameters": 7, "validation": {}}
+    assert "7 of 7 parameters (100 %)" in format_report(report)
+    quality = Calibration(np.array([1.0]), np.array([1.0]), 1.0, 1.0)
+    first, *_ = describe(Fit(None, 10.0, 1.0, quality), 1, 1)
+    assert first.endswith("regularizer 10")

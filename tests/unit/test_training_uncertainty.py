@@ -1,5 +1,6 @@
 """Uncertainties fitted after training: the formula, the calibration, the ensemble."""
 
+import ase.units
 import numpy as np
 import pytest
 import torch
@@ -7,8 +8,9 @@ from toy_data import MODEL, alloys, write
 from toy_data import options as toy_options
 
 from petmad import PETMADCalculator
-from petmad.cli import main
+from petmad.cli import main, make_parser
 from petmad.data import collate, make_sample
+from petmad.data.files import file_sha256
 from petmad.data.structures import LabelKeys, to_structure
 from petmad.export import export_model
 from petmad.model import PETConfig, Potential, TargetSpec
@@ -23,6 +25,7 @@ from petmad.training.uncertainty import (
     last_features,
     unlikeliness,
 )
+from petmad.training.uncertainty_command import read_samples
 
 
 NUMBERS = [29, 79]
@@ -201,3 +204,58 @@ def test_errors_of_the_command(tmp_path, model, capsys):
     file = write(tmp_path / "one.xyz", alloys(1))
     assert main(["uncertainty", "fit", path, "--train", file, "--valid", file]) == 1
     assert "1 training structures are too few" in capsys.readouterr().err
+
+
+def arguments_of(*words):
+    return make_parser().parse_args(["uncertainty", "fit", "a.ckpt", *words])
+
+
+def test_labels_default_to_those_of_the_training(tmp_path, model):
+    """Of the target's level, name and unit; files of Hartree are no files of eV."""
+    frames = alloys(3)
+    for atoms in frames:
+        atoms.info["tight"] = atoms.get_potential_energy() / ase.units.Ha
+    file = write(tmp_path / "a.xyz", frames)
+    data = {"train": "b.xyz", "energy_key": "energy", "energy_unit": "meV"}
+    data["levels"] = {"scan": {"energy_key": "tight", "energy_unit": "Ha"}}
+    provenance = {"options": parse_options({"data": data}).to_dict()}
+    files = ("--train", file, "--valid", file)
+    expected = [atoms.get_potential_energy() for atoms in frames]
+    for words, known, scale in (
+        ((), {}, 1),
+        (("--energy-unit", "meV"), {}, 1e-3),
+        ((), provenance, 1e-3),
+        (("--energy-unit", "eV"), provenance, 1),
+        (("--target", "energy/scan"), provenance, 1),
+        (("--target", "energy/scan", "--energy-key", "energy"), provenance, None),
+    ):
+        samples, _ = read_samples(arguments_of(*files, *words), model, known)
+        factor = ase.units.Ha if scale is None else scale
+        found = [float(sample.energy) for sample in samples]
+        assert found == pytest.approx([factor * energy for energy in expected])
+    with pytest.raises(ValueError, match=r"label of 'energy/scan' .*`--energy-key`"):
+        read_samples(arguments_of(*files, "--target", "energy/scan"), model, {})
+
+
+def test_files_of_the_training_are_compared(tmp_path, model):
+    values = toy_options(tmp_path)
+    options = parse_options(values)
+    file = values["data"]["train"]
+    known = {"options": options.to_dict(), "data_sha256": {file: file_sha256(file)}}
+    train_set, valid_set = read_samples(arguments_of(), model, known)
+    assert (len(train_set), len(valid_set)) == (13, 4)
+    for words in (("--energy-key", "energy"), ("--energy-unit", "eV")):
+        with pytest.raises(ValueError, match="but none are named; name them with"):
+            read_samples(arguments_of(*words), model, known)
+    with pytest.raises(ValueError, match=r"'energy/scan' of a.ckpt was not trained on"):
+        read_samples(arguments_of("--target", "energy/scan"), model, known)
+    write(tmp_path / "train.xyz", alloys(13, seed=3))
+    with pytest.raises(ValueError, match=r"train.xyz is not the file .*restore it"):
+        read_samples(arguments_of(), model, known)
+
+
+@pytest.mark.parametrize("words", [("--regularizer", "-1"), ("--members", "-1")])
+def test_negative_numbers_are_refused(words, capsys):
+    with pytest.raises(SystemExit):
+        arguments_of(*words)
+    assert "got -1" in capsys.readouterr().err

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from ase import units as ase_units
 
+from .option_names import option, other_units, without_check
 from .structures import Structure
 from .units import ENERGY_FACTORS
 
@@ -122,11 +123,14 @@ def _slope(work: list[float], energies: list[float]) -> Slope:
     return Slope(product / float(x @ x), product / np.sqrt((x @ x) * (y @ y)), len(x))
 
 
-def check_gradients(structures: Sequence[Structure]) -> list[str]:
+def check_gradients(
+    structures: Sequence[Structure], section: str = "data"
+) -> list[str]:
     """Compare energies with the work of forces and stress along trajectories.
 
     Args:
         structures: of one level of theory, in the order of their files.
+        section: whose options the message names, see ``option_names.py``.
 
     Returns:
         Lines to report: the slopes that could be found.
@@ -142,20 +146,20 @@ def check_gradients(structures: Sequence[Structure]) -> list[str]:
             f"energies change by {slope.value:.2f} times the work of the {what} "
             f"({slope.n_pairs} pairs of close frames)"
         )
-        suspect = _suspect(slope.value, what)
+        suspect = _suspect(slope.value, what, section)
         if suspect:
             raise ValueError(
                 f"{lines[-1]}, from {structures[0].source} on, where it should be 1 "
-                f"time: {suspect}; or turn this check off with "
-                "`data.check_gradients: false`"
+                f"time: {suspect}; or turn this check off with {without_check(section)}"
             )
     return lines
 
 
-def _suspect(slope: float, what: str) -> str:
+def _suspect(slope: float, what: str, section: str) -> str:
     """What a slope is likely to mean; empty where it is fine or unrecognised."""
     if _is_near(slope, -1.0):
-        mend = "name a virial with `data.virial_key`" if what == "stress" else "turn it"
+        virial = f"name a virial with {option(section, 'virial_key')}"
+        mend = virial if what == "stress" else "turn it"
         return f"the {what} have the wrong sign; {mend}"
     if _is_near(slope, 1.0):
         return ""
@@ -163,7 +167,9 @@ def _suspect(slope: float, what: str) -> str:
     ratios.update({f"the {what} are in {n}": f for n, f in _units(what).items()})
     nearest = min(ratios, key=lambda text: abs(np.log(abs(slope) / ratios[text])))
     if _is_near(abs(slope), ratios[nearest]):
-        return f"it looks as if {nearest}; give the unit in `data`"
+        kind = "energy" if nearest.startswith("the energies") else what
+        unit = option(section, f"{kind}_unit")
+        return f"it looks as if {nearest}; give the unit with {unit}"
     return ""
 
 
@@ -183,11 +189,12 @@ def _is_near(value: float, expected: float) -> bool:
     return 1 / NEAR < ratio < NEAR
 
 
-def check_energies(structures: Sequence[Structure]) -> None:
+def check_energies(structures: Sequence[Structure], section: str = "data") -> None:
     """Refuse files whose energies would continue each other in another unit.
 
     Args:
         structures: of one level of theory.
+        section: whose options the message names, see ``option_names.py``.
 
     Raises:
         ValueError: names the file and the unit that fits.
@@ -212,9 +219,9 @@ def check_energies(structures: Sequence[Structure]) -> None:
                     raise ValueError(
                         f"the energies of {file} do not continue those of {largest}: "
                         f"one energy per element leaves {as_given:.3g} eV/atom, but "
-                        f"{joint(scale):.3g} if those of {file} are in {name}; give "
-                        "`data.energy_unit`, and files of another unit as a level of "
-                        "their own in `data.levels`"
+                        f"{joint(scale):.3g} if those of {file} are in {name}; "
+                        f"{other_units(section)}, or turn this check off with "
+                        f"{without_check(section)}"
                     )
 
 

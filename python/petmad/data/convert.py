@@ -29,6 +29,7 @@ def convert(
     keys: LabelKeys,
     needs_forces: bool = True,
     level: str = "",
+    checks: bool = True,
 ) -> Conversion:
     """Write labelled structures as one mapped file, labels in eV and Å.
 
@@ -42,6 +43,7 @@ def convert(
         needs_forces: whether a frame without forces is an error.
         level: of theory; its labels are called ``LEVEL_energy`` and so on, beside those
             of another level that a frame has. Empty: they are calculator results.
+        checks: whether labels are compared with each other.
 
     Raises:
         ValueError: a file or label is wrong; nothing is left behind then.
@@ -62,8 +64,10 @@ def convert(
         n_frames = write_mapped(output, progress(converted(), "converting"))
         if n_frames == 0:
             raise ValueError(f"no frame in {', '.join(map(str, files))} to write")
-        check_energies(first)
-        return Conversion(n_frames, check_gradients(first))
+        if not checks:
+            return Conversion(n_frames, [])
+        check_energies(first, keys.section)
+        return Conversion(n_frames, check_gradients(first, keys.section))
     except Exception:
         if not existed:
             for file in (output, Path(f"{output}-lock")):

@@ -1,10 +1,11 @@
 """Labelled structures of a file: read at once, or lazily where the file is mapped."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from .files import read_frames
+from .files import read_frames, stream_frames
 from .mapped import MappedFrames
+from .option_names import tensor_option
 from .structures import (
     LabelKeys,
     Structure,
@@ -72,14 +73,14 @@ def read_structures(
             raise ValueError(
                 f"no frame of {path} has `{label.key}`, needed as {label.spec.name}; "
                 f"the first has {known}; name the right one with "
-                f"`targets.{label.spec.name}.key`"
+                f"{tensor_option(keys.section, label.spec.name)}"
             )
     wanted = range(len(frames))
     if skips_unlabelled:
         wanted = [i for i in wanted if keys.energy in labels_of_frame(frames[i])]
     if not wanted:
         raise ValueError(
-            missing_label(str(path), "energy", keys.energy, labels_of_frame(frames[0]))
+            missing_label(str(path), "energy", keys, labels_of_frame(frames[0]))
         )
     if isinstance(frames, MappedFrames):
         return MappedStructures(frames, wanted, keys, needs_forces)
@@ -89,6 +90,11 @@ def read_structures(
     ]
 
 
-def lacks_label(path: str | Path, key: str) -> bool:
-    """Whether no frame of a file has a label of this name."""
-    return not any(key in labels_of_frame(atoms) for atoms in read_frames(path))
+def find_labels(path: str | Path, wanted: Iterable[str]) -> set[str]:
+    """Names of what the frames of a file have, read until all wanted ones are found."""
+    found, wanted = set(), set(wanted)
+    for atoms in stream_frames(path):
+        found.update(labels_of_frame(atoms))
+        if wanted <= found:
+            break
+    return found

@@ -11,6 +11,7 @@ from ase.stress import voigt_6_to_full_3x3_stress
 
 from petmad.charge_and_spin import charge_and_spin
 
+from .option_names import group_option, option, without_forces
 from .tensors import TensorLabel, check_origin, read_tensor
 from .units import unit_factor
 
@@ -81,6 +82,7 @@ class LabelKeys:
 
     Without a name for the energy, neither energies nor their gradients are read. A
     virial, of LAMMPS's sign, stands for a stress where it has a name: -virial / volume.
+    Messages name the options of ``section``, see :mod:`petmad.data.option_names`.
 
     Raises:
         ValueError: a unit is unknown, or not of its label's dimension.
@@ -97,6 +99,7 @@ class LabelKeys:
     stress_unit: str = "eV/Å^3"
     virial_unit: str = "eV"
     level: int = 0
+    section: str = "data"
 
     def __post_init__(self) -> None:
         for kind in ("energy", "forces", "stress", "virial"):
@@ -114,24 +117,24 @@ def to_structure(
     labels = labels_of_frame(atoms)
     has_energy = keys.energy is not None
     if has_energy and keys.energy not in labels:
-        raise ValueError(missing_label(source, "energy", keys.energy, labels))
+        raise ValueError(missing_label(source, "energy", keys, labels))
     if has_energy and needs_forces and keys.forces not in labels:
         raise ValueError(
-            missing_label(source, "forces", keys.forces, labels)
-            + ", admit frames without forces with `data.require_forces: false`, or "
-            "train on energies alone with `training.loss.forces.weight: 0`"
+            missing_label(source, "forces", keys, labels)
+            + f", or {without_forces(keys.section)}"
         )
     forces = labels.get(keys.forces) if has_energy else None
     energy = np.array(np.nan)
     if has_energy:
-        energy = _numbers(labels[keys.energy], "energy", source) * keys.factor("energy")
+        energy = _numbers(labels[keys.energy], "energy", source, keys)
+        energy = energy * keys.factor("energy")
     if energy.size != 1:
         raise ValueError(
             f"energy of {source} must be one number, got shape {list(energy.shape)}; "
-            "is it per atom? name the total with `data.energy_key`"
+            f"is it per atom? name the total with {option(keys.section, 'energy_key')}"
         )
     if forces is not None:
-        forces = _numbers(forces, "forces", source) * keys.factor("forces")
+        forces = _numbers(forces, "forces", source, keys) * keys.factor("forces")
     charge, spin_multiplicity = charge_and_spin(atoms.info, source)
     structure = Structure(
         positions=np.asarray(atoms.positions, dtype=np.float64),
@@ -149,7 +152,7 @@ def to_structure(
             for label in keys.tensors
         },
         level=keys.level,
-        group=_group(labels, keys.group, source),
+        group=_group(labels, keys, source),
     )
     _check(structure, has_energy)
     for label in keys.tensors:
@@ -163,22 +166,24 @@ def labels_of_frame(atoms: ase.Atoms) -> dict[str, Any]:
     return {**atoms.arrays, **atoms.info, **results}
 
 
-def missing_label(source: str, what: str, key: str, labels: dict[str, Any]) -> str:
+def missing_label(
+    source: str, what: str, keys: LabelKeys, labels: dict[str, Any]
+) -> str:
     """Message that a label is not there, with those that are."""
     found = sorted(set(labels) - {"numbers", "positions"})
     return (
-        f"{source} has no `{key}`, needed as {what}; it has {found}; "
-        f"name the right one with `data.{what}_key`"
+        f"{source} has no `{getattr(keys, what)}`, needed as {what}; it has {found}; "
+        f"name the right one with {option(keys.section, f'{what}_key')}"
     )
 
 
-def _numbers(value: Any, what: str, source: str) -> np.ndarray:
+def _numbers(value: Any, what: str, source: str, keys: LabelKeys) -> np.ndarray:
     try:
         return np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError):
         raise ValueError(
             f"{what} of {source} must be numbers, got {value!r}; repair the frame, or "
-            f"name the right label with `data.{what}_key`"
+            f"name the right label with {option(keys.section, f'{what}_key')}"
         ) from None
 
 
@@ -187,11 +192,12 @@ def _stress(
 ) -> np.ndarray | None:
     """[3, 3] eV/Å³, positive in tension, from the stress or the virial of a frame."""
     if keys.stress in labels:
-        stress = _square(_numbers(labels[keys.stress], "stress", source), source)
+        stress = _square(_numbers(labels[keys.stress], "stress", source, keys), source)
         return keys.factor("stress") * stress
     if keys.virial not in labels or not atoms.pbc.all():
         return None
-    virial = _square(_numbers(labels[keys.virial], "virial", source), source, "virial")
+    virial = _numbers(labels[keys.virial], "virial", source, keys)
+    virial = _square(virial, source, "virial")
     volume = abs(float(np.linalg.det(atoms.cell)))
     return virial * (-keys.factor("virial") / volume) if volume > 0 else None
 
@@ -206,17 +212,17 @@ def _square(found: np.ndarray, source: str, what: str = "stress") -> np.ndarray:
     )
 
 
-def _group(labels: dict[str, Any], key: str | None, source: str) -> str:
+def _group(labels: dict[str, Any], keys: LabelKeys, source: str) -> str:
     """What a structure stays together with; by default with itself."""
-    if key is None:
+    if keys.group is None:
         return source
-    if key not in labels:
+    if keys.group not in labels:
         found = sorted(set(labels) - {"numbers", "positions"})
         raise ValueError(
-            f"{source} has no `{key}`, named by `data.group_key` (of an evaluation: "
-            f"subset key); it has {found}; label every frame, or leave the option out"
+            f"{source} has no `{keys.group}`, named by {group_option(keys.section)}; "
+            f"it has {found}; label every frame, or leave the option out"
         )
-    return str(labels[key])
+    return str(labels[keys.group])
 
 
 def _check(structure: Structure, has_energy: bool) -> None:

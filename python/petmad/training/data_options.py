@@ -3,10 +3,15 @@
 from typing import Any
 
 import pydantic
+from pydantic_core import PydanticCustomError
 
 from petmad.data.structures import LabelKeys
 
 from .section import Section
+
+
+NO_FILES = "no_files"
+"""Type of error of an option that should name files and does not."""
 
 
 class LabelOptions(Section):
@@ -42,6 +47,20 @@ class LabelOptions(Section):
     """Whether a frame without forces is an error. With ``false``, frames with an energy
     alone may be mixed in: they enter the energy term of the loss only."""
 
+    @pydantic.field_validator("train", "valid", mode="before")
+    @classmethod
+    def _names_files(cls, files: Any, info: pydantic.ValidationInfo) -> Any:
+        """Refuse what names none, in words of its own."""
+        if files is None and not cls.model_fields[info.field_name].is_required():
+            return files
+        names = files if isinstance(files, list) else [files]
+        advice = "name a file or a list of files"
+        if not names or None in names or "" in names:
+            raise PydanticCustomError(NO_FILES, f"is empty; {advice}")
+        if not all(isinstance(name, str) for name in names):
+            raise PydanticCustomError(NO_FILES, f"names no file; {advice}")
+        return files
+
     @pydantic.model_validator(mode="before")
     @classmethod
     def _flatten_labels(cls, values: Any) -> Any:
@@ -52,7 +71,15 @@ class LabelOptions(Section):
         for name, value in values.items():
             is_label = name in ("energy", "forces", "stress", "virial")
             if is_label and isinstance(value, dict):
-                flat.update({f"{name}_{part}": v for part, v in value.items()})
+                parts = {f"{name}_{part}": v for part, v in value.items()}
+                twice = sorted(set(parts) & set(values))
+                if twice:
+                    part = twice[0].removeprefix(f"{name}_")
+                    raise ValueError(
+                        f"`{twice[0]}` and `{name}: {{{part}: ...}}` are two spellings "
+                        "of one option; keep one"
+                    )
+                flat.update(parts)
             else:
                 flat[name] = value
         return flat

@@ -56,9 +56,11 @@ def load_predictor(path: str | Path, target: str = ENERGY) -> Predictor:
     """
     if Path(path).suffix == ".ckpt":
         potential, _ = checkpoint.load_potential(path)
-        if target != ENERGY and target not in potential.target_names:
+        energies = [spec.name for spec in potential.targets if spec.kind == "energy"]
+        if target != ENERGY and target not in energies:
             raise ValueError(
-                f"{path} has no energy {target!r}; it has {potential.target_names}"
+                f"{path} has no energy {target!r}; it has {energies}; tensors are "
+                "compared without being named"
             )
         return potential_predictor(potential, target)
     if target != ENERGY:

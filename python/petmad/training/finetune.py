@@ -130,7 +130,7 @@ def format_report(report: dict[str, Any]) -> str:
     share = 100 * report["n_trained"] / report["n_parameters"]
     lines = [
         f"trained {report['n_trained']} of {report['n_parameters']} parameters "
-        f"({share:.2g} %)",
+        f"({share:.3g} %)",
         f"{'MAE':24} {'before':>10} {'after':>10}",
     ]
     parts = {f"{name}, validation": part for name, part in report["validation"].items()}

@@ -11,7 +11,7 @@ import yaml
 
 from petmad.model import PETConfig, TargetSpec
 
-from .data_options import DataOptions
+from .data_options import NO_FILES, DataOptions
 from .finetune_options import FinetuneOptions
 from .section import STRICT, Section
 
@@ -365,6 +365,17 @@ class Options(Section):
                 )
         return self
 
+    @pydantic.model_validator(mode="after")
+    def _inherits_to_known_energies(self) -> "Options":
+        known = ["energy", *(f"energy/{name}" for name in self.data.levels)]
+        unknown = sorted(set(self.finetune.inherit) - set(known))
+        if unknown:
+            raise ValueError(
+                f"`finetune.inherit` names {unknown[0]!r}, which is no energy of the "
+                f"data; they have {', '.join(known)}"
+            )
+        return self
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for YAML or JSON."""
         return json.loads(self.model_dump_json())
@@ -410,7 +421,12 @@ def load_options(path: str | Path) -> Options:
     if not path.is_file():
         raise ValueError(f"no such options file: {path} (looked in {Path.cwd()})")
     try:
-        values = yaml.load(path.read_text(), Loader=OneKeyLoader)
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=OneKeyLoader)
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path} is no options file: {error}; give YAML in UTF-8, such as `petmad "
+            "train --describe` prints"
+        ) from None
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(values, dict):
@@ -443,7 +459,9 @@ def _explain(problem: dict[str, Any]) -> str:
         section = ".".join(place[:-1])
         close = difflib.get_close_matches(place[-1], known, n=1)
         elsewhere = [p for p in _all_places() if p.rpartition(".")[2] == place[-1]]
-        if elsewhere:
+        if f"{place[-1]}_key" in known:
+            advice = f"did you mean `{where}_key`?"
+        elif elsewhere:
             advice = f"did you mean `{elsewhere[0]}`?"
         elif close:
             advice = f"did you mean `{'.'.join([*place[:-1], close[0]])}`?"
@@ -452,7 +470,11 @@ def _explain(problem: dict[str, Any]) -> str:
         return f"unknown option `{where}`; {advice}"
     if problem["type"] in ("missing", "missing_argument"):
         return f"option `{where}` is missing; add it"
+    if problem["type"] == NO_FILES:
+        return f"option `{where}` {problem['msg']}; got {problem['input']!r}"
     message = problem["msg"].removeprefix("Value error, ")
+    if not where:
+        return message
     if isinstance(problem["input"], dict):
         return f"option `{where}`: {message}"
     return f"option `{where}`: {message}; got {problem['input']!r}"

@@ -62,7 +62,8 @@ def _is_section(kind: Any) -> bool:
 
 
 def _as_yaml(value: Any) -> str:
-    return yaml.safe_dump(value, default_flow_style=True).removesuffix("...\n").strip()
+    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True)
+    return text.removesuffix("...\n").strip()
 
 
 def _attribute_docstrings(cls: type) -> dict[str, str]:

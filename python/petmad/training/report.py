@@ -45,7 +45,7 @@ class Evaluation:
 
     def write_errors(self, path: str | Path) -> None:
         """As JSON."""
-        Path(path).write_text(json.dumps(self.errors, indent=1) + "\n")
+        write_json(path, self.errors)
 
     def write_predictions(self, path: str | Path) -> None:
         """As extended XYZ: predictions as results, labels as ``reference_energy`` ...
@@ -61,6 +61,18 @@ class Evaluation:
         from .html_report import html_report
 
         Path(path).write_text(html_report(self), encoding="utf-8")
+
+
+def write_json(path: str | Path, errors: dict[str, Any]) -> None:
+    """Errors as JSON, which has null where they have NaN."""
+    text = json.dumps(_with_null(errors), indent=1, allow_nan=False)
+    Path(path).write_text(text + "\n")
+
+
+def _with_null(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _with_null(part) for name, part in value.items()}
+    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def evaluate(
@@ -90,6 +102,17 @@ def evaluate(
         raise ValueError(
             f"{model} has no energy; its tensors have their own evaluation"
         )
+    return evaluate_with(predictor, model, file, keys, rotation_order)
+
+
+def evaluate_with(
+    predictor: Predictor,
+    model: str | Path,
+    file: str | Path | Sequence[str | Path],
+    keys: LabelKeys | None = None,
+    rotation_order: int = 0,
+) -> Evaluation:
+    """:func:`evaluate` with the predictor of a model."""
     files = [file] if isinstance(file, str | Path) else list(file)
     structures = [s for f in files for s in read_structures(f, keys, False)]
     check_species(structures, predictor.atomic_numbers)

@@ -13,6 +13,7 @@ from petmad.data.quality import inspect
 from petmad.data.structures import check_species
 
 from .data_options import DataOptions, LabelOptions
+from .label_names import check_names
 from .options import Options
 from .stages import losses_of
 from .tensors import tensor_labels
@@ -76,6 +77,7 @@ def load_structures(
 ) -> tuple[Sequence[Structure], Sequence[Structure]]:
     """Training and validation structures; see :func:`load_splits`."""
     data = options.data
+    check_names(data)
     labels = tensor_labels(options)
     wants_forces = any(
         max(loss.forces.weight, loss.direct_forces.weight) > 0
@@ -85,7 +87,10 @@ def load_structures(
     def read(
         files: str | list[str], level: LabelOptions, index: int, skips: bool = False
     ) -> list[Sequence[Structure]]:
-        keys = level.label_keys(index, tensors=labels, group=data.group_key)
+        section = ["data", *(f"data.levels.{name}" for name in data.levels)][index]
+        keys = level.label_keys(
+            index, tensors=labels, group=data.group_key, section=section
+        )
         needs_forces = wants_forces and level.require_forces and not skips
         return [
             read_structures(file, keys, needs_forces, skips) for file in as_list(files)
@@ -119,8 +124,9 @@ def check_labels(structures: list[Structure], levels: list[str]) -> None:
     """
     for index in range(len(levels)):
         chosen = [s for s in structures if s.level == index]
-        check_energies(chosen)
-        for line in check_gradients(chosen):
+        section = f"data.levels.{levels[index].partition('/')[2]}" if index else "data"
+        check_energies(chosen, section)
+        for line in check_gradients(chosen, section):
             LOG.info("%s: %s", levels[index], line)
 
 

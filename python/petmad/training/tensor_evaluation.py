@@ -39,6 +39,7 @@ def evaluate_tensors(
     file: str | Path,
     keys: dict[str, str] | None = None,
     n_rotations: int = N_ROTATIONS,
+    names: Sequence[str] | None = None,
 ) -> dict[str, float]:
     """Errors and spreads of every block of every tensor target.
 
@@ -47,6 +48,7 @@ def evaluate_tensors(
         file: extended XYZ; frames without a label count for the others.
         keys: names of labels in the file by target; by default the target's.
         n_rotations: random elements of O(3) per structure; 0 leaves spreads out.
+        names: targets to compare; default: all.
 
     Returns:
         Numbers of :class:`petmad.training.tensors.TensorErrors`; ``<block>_spread``,
@@ -57,6 +59,8 @@ def evaluate_tensors(
         ValueError: labels are missing or wrong, or the model lacks an element.
     """
     targets = make_targets(potential)
+    if names is not None:
+        targets = [target for target in targets if target.spec.name in names]
     labels = tuple(
         TensorLabel(spec, (keys or {}).get(spec.name, spec.name)) for spec, _ in targets
     )

@@ -27,6 +27,7 @@ from .callbacks import Checkpoints, ValidationLog
 from .direct import direct_targets, fit_direct_scales
 from .finetune_options import FinetuneOptions
 from .known import check_known
+from .label_names import count_labels
 from .loaders import count_steps, train_loader, valid_loader
 from .loss import ENERGY, level_names
 from .memory import keep_freed_memory
@@ -95,7 +96,7 @@ def train(options: Options, resume: str | Path | None = None) -> Path:
     if trainer.is_global_zero:
         checkpoints.bring_best()
         text = yaml.safe_dump(options.to_dict(), sort_keys=False, allow_unicode=True)
-        (folder / "options.yaml").write_text(text)
+        (folder / "options.yaml").write_text(text, encoding="utf-8")
         LOG.info("%s", summary(options, potential, splits, n_steps))
     targets = tensor_targets(options)
     module = TrainingModule(
@@ -347,6 +348,7 @@ def summary(
     return "\n".join(
         [
             f"structures: {len(splits.train)} training, {len(splits.valid)} validation",
+            count_labels(chosen),
             f"edges per atom: {n_edges / n_atoms:.1f} within {options.model.cutoff} Å",
             *(_describe_target(potential, i) for i in range(len(potential.targets))),
             f"parameters: {n_trained} trained of {n_parameters}",

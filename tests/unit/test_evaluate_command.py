@@ -1,0 +1,189 @@
+"""``petmad evaluate`` of energies and tensors: what is compared, left out, refused."""
+
+import json
+
+import ase.units
+import numpy as np
+import pytest
+import torch
+from toy_data import MODEL, alloys, write
+
+from petmad.cli import main
+from petmad.data.structures import LabelKeys
+from petmad.model import PETConfig, Potential, TargetSpec
+from petmad.training import checkpoint
+from petmad.training.options import parse_options
+from petmad.training.report import evaluate
+
+
+TENSORS = [TargetSpec("dipole", "vector"), TargetSpec("alpha", "symmetric")]
+LEVEL = TargetSpec("energy/scan")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Models of energies, of tensors and of both; files with labels of each."""
+    folder = tmp_path_factory.mktemp("files")
+    config = PETConfig(**{**MODEL, "num_neighbors_adaptive": None})
+    for name, targets in (
+        ("energy", [TargetSpec(), LEVEL, TargetSpec("direct", "force")]),
+        ("tensors", TENSORS),
+        ("both", [TargetSpec(), *TENSORS]),
+    ):
+        torch.manual_seed(0)
+        potential = Potential(config, [29, 79], targets).to_dtype(torch.float64)
+        checkpoint.save(folder / f"{name}.ckpt", potential, {})
+    frames = alloys(3)
+    write(folder / "energy.xyz", frames)
+    for atoms in frames:
+        atoms.info["dipole"] = atoms.positions.sum(0)
+    write(folder / "both.xyz", frames)
+    for atoms in frames:
+        atoms.calc = None
+    write(folder / "tensors.xyz", frames)
+    return folder
+
+
+def run(folder, model, file, *words):
+    command = ["evaluate", str(folder / f"{model}.ckpt"), str(folder / f"{file}.xyz")]
+    return main([*command, "--rotations", "0", *words])
+
+
+@pytest.mark.parametrize(
+    ("model", "file", "compared", "left_out"),
+    [
+        ("both", "both", ["energy", "dipole"], ["alpha"]),
+        ("both", "tensors", ["dipole"], ["energy", "alpha"]),
+        ("both", "energy", ["energy"], ["dipole", "alpha"]),
+        ("tensors", "both", ["dipole"], ["alpha"]),
+        ("energy", "both", ["energy"], []),
+    ],
+)
+def test_what_both_have_is_compared(
+    folder, tmp_path, capsys, model, file, compared, left_out
+):
+    """The rest is named; the JSON has it all."""
+    path = tmp_path / "errors.json"
+    assert run(folder, model, file, "--errors", str(path)) == 0
+    output = capsys.readouterr().out
+    for name in ("energy", "dipole", "alpha"):
+        line = f"{name}: not compared, no frame has `{name}`"
+        assert (line in output) == (name in left_out)
+    errors = json.loads(path.read_text())
+    assert ("overall" in errors) == ("meV/atom" in output) == ("energy" in compared)
+    assert ("dipole_l1" in output) == ("dipole" in compared)
+    expected = {"dipole_l1_mae"} if "dipole" in compared else set()
+    assert expected <= set(errors.get("tensors", {}))
+
+
+def test_unknown_numbers_are_null(folder, tmp_path):
+    """The slope of a calibration that three structures do not tell."""
+    targets = [TargetSpec(has_uncertainty=True)]
+    potential = Potential(PETConfig(**MODEL), [29, 79], targets)
+    checkpoint.save(tmp_path / "a.ckpt", potential, {})
+    path = tmp_path / "errors.json"
+    file = str(folder / "energy.xyz")
+    command = ["evaluate", str(tmp_path / "a.ckpt"), file, "--errors", str(path)]
+    assert main(command) == 0
+
+    def refuse(name):
+        raise AssertionError(f"{name} is no JSON")
+
+    errors = json.loads(path.read_text(), parse_constant=refuse)
+    assert errors["uncertainty"]["slope"] is None
+
+
+@pytest.mark.parametrize("option", ["--predictions", "--report"])
+def test_files_that_cannot_be_written_are_refused(folder, tmp_path, capsys, option):
+    path = tmp_path / "a"
+    for model, file, message in (
+        ("tensors", "both", "the model has none"),
+        ("both", "tensors", "tensors.xyz has no energies"),
+    ):
+        assert run(folder, model, file, option, str(path)) == 1
+        told = capsys.readouterr()
+        assert f"`{option}` is about energies and forces, but" in told.err
+        assert message in told.err
+        assert not told.out
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "words", "message"),
+    [
+        ("energy", ["--energy-key", "nope"], "`nope`, named by `--energy-key`; it has"),
+        ("both", ["--energy-key", "nope"], "`nope`, named by `--energy-key`; it has"),
+        ("energy", ["--forces-key", "nope"], "`nope`, named by `--forces-key`"),
+        ("energy", ["--stress-key", "nope"], "`nope`, named by `--stress-key`"),
+        ("energy", ["--subset-key", "nope"], "`nope`, named by `--subset-key`"),
+        ("both", ["--target-key", "dipole=mu"], "`mu`, named by `--target-key dipole`"),
+        ("both", ["--target-key", "dipol=dipole"], "names 'dipol', which is no tensor"),
+        ("tensors", ["--energy-unit", "Ha"], "`--energy-unit` is about energies"),
+        ("both", ["--target", "dipole"], "no energy 'dipole'; it has ['energy']"),
+        ("energy", ["--target", "direct"], "no energy 'direct'; it has ['energy', 'e"),
+        ("energy", ["--target", "energy/scan"], "name it with `--energy-key`"),
+    ],
+)
+def test_what_would_be_passed_over_is_refused(folder, capsys, model, words, message):
+    assert run(folder, model, "both", *words) == 1
+    told = capsys.readouterr()
+    assert message in told.err
+    assert not told.out
+
+
+def test_nothing_in_common(folder, capsys):
+    assert run(folder, "tensors", "energy") == 1
+    message = capsys.readouterr().err
+    assert (
+        "has `dipole` (dipole), `alpha` (alpha) to compare with; it has ['energy'"
+        in (message)
+    )
+    assert "with `--target-key dipole=KEY` or `--target-key alpha=KEY`" in message
+
+
+def test_messages_name_the_options_of_the_command(folder, tmp_path, capsys):
+    frames = alloys(2)
+    del frames[1].calc.results["energy"]
+    for atoms, kind in zip(frames, ({"kind": "a"}, {}), strict=True):
+        atoms.info.update(kind)
+    model, file = str(folder / "energy.ckpt"), write(tmp_path / "a.xyz", frames)
+    commands = [["evaluate", model, file]]
+    commands.append(["uncertainty", "fit", model, "--train", file, "--valid", file])
+    for command in commands:
+        assert main(command) == 1
+        assert "name the right one with `--energy-key`" in capsys.readouterr().err
+    file = write(tmp_path / "b.xyz", frames[:1] + alloys(1))
+    assert main(["evaluate", model, file, "--subset-key", "kind"]) == 1
+    assert "named by `--subset-key`; it has" in capsys.readouterr().err
+
+
+def test_labels_default_to_those_of_the_training(folder, tmp_path, caplog):
+    """Names and units of the level that is evaluated."""
+    frames = alloys(3)
+    for atoms in frames:
+        atoms.info["tight"] = atoms.get_potential_energy() / ase.units.Ha
+        atoms.arrays["pull"] = atoms.get_forces() / ase.units.Ha * ase.units.Bohr
+    file = write(tmp_path / "a.xyz", frames)
+    level = {"energy_key": "tight", "energy_unit": "Ha"}
+    level |= {"forces_key": "pull", "forces_unit": "Ha/Bohr"}
+    data = {"train": "a.xyz", "energy_unit": "meV", "levels": {"scan": level}}
+    potential, _ = checkpoint.load_potential(folder / "energy.ckpt")
+    model = str(tmp_path / "a.ckpt")
+    options = parse_options({"data": data}).to_dict()
+    checkpoint.save(model, potential, {"options": options})
+    scan = "energy `tight` in Ha, forces `pull` in Ha/Bohr"
+    for words, keys, target, told in (
+        ([], LabelKeys(energy_unit="meV"), "energy", "energy `energy` in meV"),
+        (["--energy-unit", "eV"], LabelKeys(), "energy", ""),
+        (["--target", "energy/scan"], LabelKeys(), "energy/scan", scan),
+    ):
+        path = tmp_path / "errors.json"
+        assert main(["evaluate", model, file, *words, "--errors", str(path)]) == 0
+        expected = evaluate(model, file, keys, target).errors["overall"]
+        found = json.loads(path.read_text())["overall"]
+        for name in ("energy_mae", "forces_mae"):
+            assert found[name] == pytest.approx(expected[name], rel=1e-5)
+        assert np.isfinite(found["forces_mae"])
+        labels = [record.message for record in caplog.records]
+        caplog.clear()
+        assert labels == ([f"labels: {told}"] if told else [])
