@@ -106,6 +106,8 @@ def test_the_summary_counts_labels():
     assert count_labels(samples) == (
         "labels: energy 3, forces 3, stress 2, dipole 2 of 3 training structures"
     )
+    bare = [s._replace(energy=torch.tensor(torch.nan)) for s in samples]
+    assert count_labels(bare) == "labels: dipole 2 of 3 training structures"
 
 
 def test_a_training_tells_which_labels_it_has(values):

@@ -259,3 +259,9 @@ def test_negative_numbers_are_refused(words, capsys):
     with pytest.raises(SystemExit):
         arguments_of(*words)
     assert "got -1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("value", [-1.0, float("nan")])
+def test_negative_regularizers_are_refused(model, data, value):
+    with pytest.raises(ValueError, match="`regularizer` must be 0 or more, got"):
+        fit_uncertainty(model, *data, regularizer=value)

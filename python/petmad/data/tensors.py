@@ -78,7 +78,8 @@ def check_origin(spec: TargetSpec, charge: int, source: str) -> None:
         raise ValueError(
             f"{source} has charge {charge:+d}, so its `{spec.name}` may depend on the "
             f"origin; say which one the labels refer to with `targets.{spec.name}."
-            "origin`: center_of_mass, center_of_nuclear_charge, or independent"
+            "origin` of the training: center_of_mass, center_of_nuclear_charge, or "
+            "independent"
         )
 
 

@@ -101,7 +101,7 @@ def check_names(data: DataOptions) -> None:
 
 
 def count_labels(samples: Sequence[Sample]) -> str:
-    """How many samples have each label, in a line."""
+    """How many samples have each label, in a line; no energies, where none is read."""
     counts: dict[str, int] = {}
     for sample in samples:
         labels = {
@@ -113,5 +113,7 @@ def count_labels(samples: Sequence[Sample]) -> str:
         for name, value in labels.items():
             is_known = not bool(torch.isnan(torch.as_tensor(value)).all())
             counts[name] = counts.get(name, 0) + is_known
+    if counts["energy"] == 0:
+        counts = {name: counts[name] for name in samples[0].tensors}
     parts = [f"{name} {count}" for name, count in counts.items()]
     return f"labels: {', '.join(parts)} of {len(samples)} training structures"

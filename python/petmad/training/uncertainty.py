@@ -92,6 +92,11 @@ def fit_uncertainty(
         ValueError: the model has no such energy, or no structure is left to fit to.
     """
     check_target(potential, target)
+    if regularizer is not None and not regularizer >= 0:
+        raise ValueError(
+            f"`regularizer` must be 0 or more, got {regularizer}; leave it out to have "
+            "it chosen"
+        )
     for name, samples in (("training", train), ("validation", valid)):
         if len(samples) < 2:
             raise ValueError(
