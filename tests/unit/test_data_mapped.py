@@ -1,5 +1,6 @@
 """Memory-mapped data: the same structures and trainings as from a text file."""
 
+import os
 import pathlib
 import pickle
 import subprocess
@@ -112,6 +113,17 @@ def test_one_file_may_be_told_in_two_ways(pair, monkeypatch):
     whole, short = MappedFrames(pair[1]), MappedFrames(pair[1].name)
     np.testing.assert_array_equal(whole[3].positions, short[3].positions)
     assert short.path == pathlib.Path(pair[1].name)
+
+
+def test_a_file_that_changed_is_opened_anew(tmp_path):
+    path = tmp_path / "a.aselmdb"
+    write_mapped(path, alloys(2))
+    assert len(MappedFrames(path)) == 2
+    os.utime(path, (0, 0))
+    assert len(MappedFrames(path)) == 2
+    path.unlink()
+    write_mapped(path, alloys(3))
+    assert len(MappedFrames(path)) == 3
 
 
 def test_a_forked_process_opens_files_anew(pair):

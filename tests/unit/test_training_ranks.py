@@ -77,3 +77,29 @@ def test_gradients_of_two_processes_are_those_of_one(tmp_path):
     ]
     first, second = (b["petmad"]["provenance"]["validation"] for b in best)
     assert first["forces_mae"] == pytest.approx(second["forces_mae"], rel=1e-3)
+
+
+@pytest.mark.slow
+def test_processes_keep_step_where_labels_are_unknown(tmp_path):
+    """One frame each: none of its tensors is known in some, of others one of two."""
+    values = toy_options(tmp_path, n_frames=8, batch_size=1, devices=2, epochs=2)
+    frames = alloys(8, seed=1)
+    for i, atoms in enumerate(frames):
+        if i % 2:
+            atoms.info["a"] = atoms.positions[0]
+        if i % 4 > 1:
+            atoms.info["b"] = atoms.positions[1]
+    values["data"] = {"train": write(tmp_path / "train.xyz", frames)}
+    values["data"] |= {"valid": values["data"]["train"], "energy_key": None}
+    values["targets"] = {name: {"kind": "vector"} for name in "ab"}
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    done = subprocess.run(
+        [sys.executable, str(script), json.dumps(values), str(tmp_path / "gradients")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=280,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]

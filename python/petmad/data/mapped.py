@@ -148,6 +148,9 @@ _opened: weakref.WeakSet = weakref.WeakSet()
 @functools.lru_cache(maxsize=64)
 def _open(path: str, inode: int, changed: int) -> Any:
     """An open file; LMDB wants one opening of a file per process, none inherited."""
+    for stale in [file for file in _opened if file.path() == path]:
+        stale.close()  # what the file was before it changed
+        _opened.discard(stale)
     file = _import_lmdb().open(
         path, subdir=False, readonly=True, lock=False, readahead=False, max_readers=1
     )

@@ -131,6 +131,10 @@ class TrainingModule(lightning.LightningModule):
         logged["train/learning_rate"] = self.optimizers().param_groups[0]["lr"]
         logged["train/skipped"] = float(self.n_skipped)
         self.log_dict(logged, batch_size=len(batch.n_atoms))
+        if self.targets and not self.direct and self.trainer.world_size > 1:
+            # DDP wants a gradient of every head, also where its labels are unknown;
+            # with direct heads it looks for those that rest.
+            loss = loss + self.zero()
         return loss
 
     def zero(self) -> torch.Tensor:
