@@ -14,9 +14,10 @@ from petmad.model.pair_terms import N_FUNCTIONS, PairTerms
 from petmad.model.spherical import wigner
 from petmad.training import checkpoint
 from petmad.training.fitted_terms import pair_columns
-from petmad.training.options import TensorOptions, parse_options
+from petmad.training.options import parse_options
 from petmad.training.tensor_baseline import fit_tensor_baseline
 from petmad.training.tensor_evaluation import evaluate_tensors
+from petmad.training.tensor_options import TensorOptions
 from petmad.training.tensors import TensorTarget
 from petmad.training.trainer import train
 

@@ -13,9 +13,10 @@ from petmad.training.fitted_terms import (
     TermColumns,
     token_columns,
 )
-from petmad.training.options import TensorOptions, parse_options
+from petmad.training.options import parse_options
 from petmad.training.tensor_baseline import fit_tensor_baseline
 from petmad.training.tensor_evaluation import evaluate_tensors
+from petmad.training.tensor_options import TensorOptions
 from petmad.training.tensors import TensorTarget
 from petmad.training.trainer import train
 

@@ -18,9 +18,10 @@ from petmad.training.baseline import (
     force_spread,
 )
 from petmad.training.loss import Labels, loss_terms, predict, scaled_targets
+from petmad.training.loss_options import LossOptions, LossTerm
 from petmad.training.metrics import Errors
 from petmad.training.module import TrainingModule
-from petmad.training.options import LossOptions, LossTerm, TrainingOptions
+from petmad.training.options import TrainingOptions
 from petmad.training.schedule import learning_rate_factor
 
 

@@ -18,14 +18,11 @@ from petmad.data.structures import LabelKeys, to_structure
 from petmad.data.tensors import TensorLabel
 from petmad.model import TargetSpec
 from petmad.training import checkpoint
-from petmad.training.options import (
-    LossTerm,
-    TensorOptions,
-    load_options,
-    parse_options,
-)
+from petmad.training.loss_options import LossTerm
+from petmad.training.options import load_options, parse_options
 from petmad.training.tensor_baseline import fit_tensor_baseline
 from petmad.training.tensor_evaluation import evaluate_tensors, spread_warnings
+from petmad.training.tensor_options import TensorOptions
 from petmad.training.tensors import (
     TensorErrors,
     TensorTarget,

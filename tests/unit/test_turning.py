@@ -9,8 +9,9 @@ from petmad.data.augmentation import random_rotation
 from petmad.data.dataset import rotate
 from petmad.data.tensors import rotate_components
 from petmad.training import checkpoint
-from petmad.training.options import TensorOptions, parse_options
+from petmad.training.options import parse_options
 from petmad.training.tensor_evaluation import evaluate_tensors
+from petmad.training.tensor_options import TensorOptions
 from petmad.training.tensors import TensorTarget, gather, tensor_targets
 from petmad.training.trainer import train
 from petmad.training.turning import turning_terms

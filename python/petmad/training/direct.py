@@ -15,7 +15,8 @@ from petmad.model import Potential, TargetSpec
 
 from .baseline import force_spread
 from .loss import Labels, term_value
-from .options import LossOptions, TrainingOptions
+from .loss_options import LossOptions
+from .options import TrainingOptions
 from .stages import losses_of
 
 

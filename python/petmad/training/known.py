@@ -10,7 +10,8 @@ import torch
 from petmad.data import Sample
 from petmad.data.lazy import labels_of
 
-from .options import LossOptions, Options
+from .loss_options import LossOptions
+from .options import Options
 from .splits import Splits
 from .stages import losses_of
 from .trained import trains_energy

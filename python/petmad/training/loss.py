@@ -16,7 +16,7 @@ from petmad.data import Batch
 from petmad.model import EdgeGraph, Potential
 from petmad.model.folds import fold_forces, fold_strain_gradients
 
-from .options import LossOptions, LossTerm
+from .loss_options import LossOptions, LossTerm
 
 
 ENERGY = "energy"

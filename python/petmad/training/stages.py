@@ -6,7 +6,8 @@ that any can be resumed.
 
 from typing import NamedTuple
 
-from .options import LossOptions, TrainingOptions
+from .loss_options import LossOptions
+from .options import TrainingOptions
 from .schedule import learning_rate_factor
 
 

@@ -17,7 +17,7 @@ from petmad.data.structures import LabelKeys, check_species
 from petmad.data.tensors import TensorLabel, rotate_components
 from petmad.model import Potential
 
-from .options import TensorOptions
+from .tensor_options import TensorOptions
 from .tensors import (
     TensorErrors,
     TensorTarget,

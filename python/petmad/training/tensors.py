@@ -14,7 +14,8 @@ from petmad.model import EdgeGraph, Potential, TargetSpec
 from petmad.model.tensors import Block
 
 from .loss import term_value
-from .options import Options, TensorOptions
+from .options import Options
+from .tensor_options import TensorOptions
 
 
 class TensorTarget(NamedTuple):
