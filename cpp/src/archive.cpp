@@ -237,7 +237,7 @@ void check_archive(const std::string& path) {
     } catch (const Damage&) {
         detail::fail(
             "the model file '", path, "' is damaged or cut short: ", damaged,
-            " is not as it was written; copy or export it again"
+            " is not as it was written; export or copy it again"
         );
     }
     PETMAD_CHECK(

@@ -13,7 +13,7 @@ namespace petmad {
 
 /// Å. No crystal repeats itself so soon; a wrong unit is the likely cause, and edges without number
 /// the consequence.
-constexpr double least_height = 0.1;
+constexpr double least_height = 0.05;
 
 using Vec3 = std::array<double, 3>;
 

@@ -152,6 +152,8 @@ def to_ase(structure: Structure) -> ase.Atoms:
 def from_ase(calculator: PETMADCalculator, structure: Structure) -> Numbers:
     """Energies and forces; with three periods also stresses, turned back to virials."""
     atoms = to_ase(structure)
+    if not calculator.engine.info.is_conditioned:
+        atoms.info.clear()  # or the calculator warns that they have no effect
     atoms.calc = calculator
     numbers = Numbers(
         atoms.get_potential_energy(), atoms.get_potential_energies(), atoms.get_forces()

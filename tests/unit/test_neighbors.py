@@ -265,7 +265,7 @@ BAD = {
     ),
     "cell in another unit": (
         (np.zeros((1, 3)), np.diag([0.5, 0.02, 0.5]), ALL, 2.0),
-        r"`cell` repeats itself after 0.02 Å along row 1, less than 0.1 Å; check its",
+        r"`cell` repeats itself after 0.02 Å along row 1, less than 0.05 Å; check its",
     ),
     "thin cell": (
         (np.zeros((1, 3)), np.diag([300.0, 300.0, 0.2]), ALL, 250.0),
