@@ -13,7 +13,7 @@ from petmad.data.structures import LabelKeys
 from petmad.model import PETConfig, Potential, TargetSpec
 from petmad.training import checkpoint
 from petmad.training.options import parse_options
-from petmad.training.report import evaluate
+from petmad.training.report import evaluate, write_json
 
 
 TENSORS = [TargetSpec("dipole", "vector"), TargetSpec("alpha", "symmetric")]
@@ -187,3 +187,11 @@ def test_labels_default_to_those_of_the_training(folder, tmp_path, caplog):
         labels = [record.message for record in caplog.records]
         caplog.clear()
         assert labels == ([f"labels: {told}"] if told else [])
+
+
+def test_numbers_that_are_none_are_null_in_lists_too(tmp_path):
+    write_json(
+        tmp_path / "errors.json", {"bins": [float("nan"), 1.0], "slope": float("inf")}
+    )
+    found = json.loads((tmp_path / "errors.json").read_text())
+    assert found == {"bins": [None, 1.0], "slope": None}

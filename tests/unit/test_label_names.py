@@ -6,7 +6,7 @@ from toy_data import alloys, options, write
 
 from petmad.data import make_sample
 from petmad.data.structures import LabelKeys, to_structure
-from petmad.training.label_names import count_labels
+from petmad.training.known import count_labels
 from petmad.training.options import parse_options
 from petmad.training.splits import load_splits, load_structures
 from petmad.training.trainer import make_initial, summary

@@ -3,6 +3,7 @@
 Labels are told by the names of their terms in the loss, or of their targets.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 
 import torch
@@ -81,6 +82,16 @@ def all_known(samples: Sequence[Sample]) -> set[str]:
     """Labels that any structure has, each by one name."""
     found = set().union(*(known(sample) for sample in labels_of(samples)))
     return found - {"direct_forces", "direct_stress"}
+
+
+def count_labels(samples: Sequence[Sample]) -> str:
+    """How many samples have each label, in a line; no energies, where none is read."""
+    counts = Counter(name for sample in samples for name in known(sample))
+    names = list(samples[0].tensors)
+    if counts["energy"] > 0:
+        names = ["energy", "forces", "stress", *names]
+    parts = [f"{name} {counts[name]}" for name in names]
+    return f"labels: {', '.join(parts)} of {len(samples)} training structures"
 
 
 def _list(names: set[str]) -> str:

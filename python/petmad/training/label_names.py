@@ -3,12 +3,8 @@
 import argparse
 import dataclasses
 import logging
-from collections.abc import Sequence
 from typing import Any
 
-import torch
-
-from petmad.data import Sample
 from petmad.data.reading import find_labels
 from petmad.data.structures import LabelKeys
 
@@ -98,22 +94,3 @@ def check_names(data: DataOptions) -> None:
                     f"have {sorted(found - {'numbers', 'positions'})}; name the right "
                     "one, or leave the option out"
                 )
-
-
-def count_labels(samples: Sequence[Sample]) -> str:
-    """How many samples have each label, in a line; no energies, where none is read."""
-    counts: dict[str, int] = {}
-    for sample in samples:
-        labels = {
-            "energy": sample.energy,
-            "forces": sample.forces,
-            "stress": sample.strain_gradients,
-            **sample.tensors,
-        }
-        for name, value in labels.items():
-            is_known = not bool(torch.isnan(torch.as_tensor(value)).all())
-            counts[name] = counts.get(name, 0) + is_known
-    if counts["energy"] == 0:
-        counts = {name: counts[name] for name in samples[0].tensors}
-    parts = [f"{name} {count}" for name, count in counts.items()]
-    return f"labels: {', '.join(parts)} of {len(samples)} training structures"

@@ -72,6 +72,8 @@ def write_json(path: str | Path, errors: dict[str, Any]) -> None:
 def _with_null(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _with_null(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_null(part) for part in value]
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 

@@ -26,8 +26,7 @@ from .baseline import fit_composition, fit_scale, force_spread, has_forces
 from .callbacks import Checkpoints, ValidationLog
 from .direct import direct_targets, fit_direct_scales
 from .finetune_options import FinetuneOptions
-from .known import check_known
-from .label_names import count_labels
+from .known import check_known, count_labels
 from .loaders import count_steps, train_loader, valid_loader
 from .loss import ENERGY, level_names
 from .memory import keep_freed_memory
