@@ -129,6 +129,14 @@ def _add_evaluate(parsers: argparse._SubParsersAction) -> None:
         metavar="ORDER",
         help="measure the spread over a grid of rotations of this order; default: not",
     )
+    command.add_argument(
+        "--average",
+        type=_count,
+        default=0,
+        metavar="ORDER",
+        help="average energies, forces and stress over a grid of rotations and "
+        "inversions of this order, 48 for order 3; default: not",
+    )
     for name, text in (
         ("errors", "write errors as JSON"),
         ("predictions", "write predictions as extended XYZ"),

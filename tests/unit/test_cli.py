@@ -175,7 +175,7 @@ def test_hints_can_be_pasted():
     assert hint == "export it with: petmad export 'my runs/best.ckpt' -o model.pt"
 
 
-@pytest.mark.parametrize("option", ["--lebedev", "--rotations"])
+@pytest.mark.parametrize("option", ["--lebedev", "--average", "--rotations"])
 def test_counts_are_not_negative(option, capsys):
     with pytest.raises(SystemExit):
         main(["evaluate", "a.ckpt", "a.xyz", option, "-2"])

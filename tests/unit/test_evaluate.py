@@ -10,6 +10,7 @@ import torch
 from toy_data import MODEL, alloys, write
 
 import petmad
+from petmad import PETMADCalculator
 from petmad.cli import main
 from petmad.data import read_structures
 from petmad.data.structures import LabelKeys
@@ -18,7 +19,7 @@ from petmad.model import PETConfig, Potential, TargetSpec
 from petmad.rotations import rotation_grid
 from petmad.training import checkpoint
 from petmad.training.evaluation import potential_predictor
-from petmad.training.report import rotational_errors
+from petmad.training.orientations import rotational_errors
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +118,39 @@ def test_spread_over_orientations(files):
     assert found["n_rotations"] == 48
 
 
+@pytest.mark.parametrize("name", ["model.ckpt", "model.pt"])
+def test_means_over_orientations(files, name):
+    """Those of the calculator, structure by structure."""
+    result = petmad.evaluate(files / name, files / "test.xyz", average_order=3)
+    assert result.errors["averaged"] == {"order": 3, "n_orientations": 48}
+    plain = petmad.evaluate(files / name, files / "test.xyz")
+    calculator = PETMADCalculator(files / "model.pt", rotations=3, inversion=True)
+    frames = ase.io.read(files / "test.xyz", ":")
+    for atoms, mean, single in zip(
+        frames, result.predictions, plain.predictions, strict=True
+    ):
+        atoms.calc = calculator
+        assert float(mean.labels.energies[0]) == pytest.approx(
+            atoms.get_potential_energy(), rel=1e-9
+        )
+        np.testing.assert_allclose(
+            mean.labels.forces, atoms.get_forces(), rtol=0, atol=1e-8
+        )
+        strain = mean.labels.strain_gradients[0].numpy() / atoms.cell.volume
+        stress = atoms.get_stress(voigt=False)
+        np.testing.assert_allclose((strain + strain.T) / 2, stress, rtol=0, atol=1e-9)
+        moved = mean.labels.forces - single.labels.forces
+        assert moved.abs().max() > 1e-6
+        assert 0.5 < mean.deviation / single.deviation < 2
+
+
+def test_a_mean_has_no_spread_to_measure(files):
+    with pytest.raises(ValueError, match=r"one of both.*`--lebedev` and `--average`"):
+        petmad.evaluate(
+            files / "model.pt", files / "test.xyz", rotation_order=3, average_order=3
+        )
+
+
 def test_other_energies_of_a_checkpoint(files):
     shifted = petmad.evaluate(
         files / "model.ckpt", files / "test.xyz", target="energy/scan"
@@ -137,6 +171,8 @@ def test_command_writes_errors_predictions_and_report(files, tmp_path, capsys):
     told = capsys.readouterr()
     assert "make the folder" in told.err
     assert not told.out
+    assert main([*command, "--average", "1"]) == 0
+    assert "means over 24 orientations" in capsys.readouterr().out
     assert main([*command, "--subset-key", "kind", "--lebedev", "1"]) == 0
     output = capsys.readouterr().out
     for part in ("subset even", "Cu ", "orientations", "slope", "forces_x"):

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from resources import REPOSITORY
 
+from petmad import evaluate as evaluate_means
 from petmad.data import read_structures
 from petmad.data.structures import species_of
 from petmad.training.evaluation import evaluate, load_predictor
@@ -129,6 +130,14 @@ def test_one_command_trains_and_judges(
     np.testing.assert_allclose(test["forces"], expected["forces_mae"], rtol=1e-10)
     np.testing.assert_allclose(test["energy"], 9 * expected["energy_mae"], rtol=1e-10)
     assert test["n_structures"] == 20
+    mean = evaluate_means(
+        tmp_path / "runs" / "ethanol" / "best.ckpt", small_test, average_order=3
+    ).errors["overall"]
+    averaged = test["averaged"]
+    assert averaged["n_orientations"] == 48
+    assert averaged["below_older"] is False
+    np.testing.assert_allclose(averaged["forces"], mean["forces_mae"], rtol=1e-4)
+    np.testing.assert_allclose(averaged["energy"], 9 * mean["energy_mae"], rtol=1e-4)
     assert test["below_older"] is False
     assert test["at_best_message_passing"] is False
 

@@ -23,7 +23,7 @@ from .tensor_evaluation import (
 
 NAMES = ("energy_key", "forces_key", "stress_key", "subset_key")
 UNITS = ("energy_unit", "forces_unit", "stress_unit")
-OF_ENERGIES = ("predictions", "report", "lebedev", *NAMES, *UNITS)
+OF_ENERGIES = ("predictions", "report", "lebedev", "average", *NAMES, *UNITS)
 """Options that mean something only where energies are compared."""
 
 
@@ -56,7 +56,12 @@ def run(arguments: argparse.Namespace) -> Iterator[str]:
     if wanted.get("energy") in found:
         tell(keys)
         result = evaluate_with(
-            predictor, arguments.model, arguments.file, keys, arguments.lebedev
+            predictor,
+            arguments.model,
+            arguments.file,
+            keys,
+            arguments.lebedev,
+            arguments.average,
         )
         result.errors.update(errors)
         yield format_errors(result.errors["overall"])

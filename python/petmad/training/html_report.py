@@ -87,6 +87,9 @@ def _subsets(errors: dict[str, Any]) -> str:
 
 def _notes(errors: dict[str, Any]) -> str:
     notes = []
+    if "averaged" in errors:
+        count = errors["averaged"]["n_orientations"]
+        notes.append(f"Predictions are means over {count} orientations.")
     if "uncertainty" in errors:
         quality = errors["uncertainty"]
         notes.append(

@@ -19,7 +19,7 @@ from petmad.rotations import rotation_grid
 from .breakdown import break_down, uncertainty_quality
 from .evaluation import Prediction, Predictor, load_predictor
 from .loss import ENERGY
-from .metrics import MILLI
+from .orientations import averaged, rotational_errors
 
 
 N_TURNED = 10
@@ -35,7 +35,8 @@ class Evaluation:
         structures: with their labels.
         predictions: of each.
         errors: see :func:`petmad.training.breakdown.break_down`; also ``uncertainty``
-            (``slope``, ``ratio``) and ``rotations`` where they are known.
+            (``slope``, ``ratio``), ``rotations`` where they are known, and
+            ``averaged`` (``order``, ``n_orientations``) of predictions that are means.
     """
 
     model: str
@@ -83,6 +84,7 @@ def evaluate(
     keys: LabelKeys | None = None,
     target: str = ENERGY,
     rotation_order: int = 0,
+    average_order: int = 0,
 ) -> Evaluation:
     """Predict the structures of a file and compare with their labels.
 
@@ -95,16 +97,19 @@ def evaluate(
         rotation_order: of a grid of rotations (Lebedev), with inversion, over which ten
             structures are turned to measure how much predictions depend on the
             orientation; 0 leaves it out.
+        average_order: of a grid of rotations, with inversion, over which predictions
+            are averaged; 0 takes structures as they stand.
 
     Raises:
-        ValueError: model or labels are wrong, or the model lacks an element.
+        ValueError: model or labels are wrong, the model lacks an element, or both
+            orders are given.
     """
     predictor = load_predictor(model, target)
     if not predictor.has_energy:
         raise ValueError(
             f"{model} has no energy; its tensors have their own evaluation"
         )
-    return evaluate_with(predictor, model, file, keys, rotation_order)
+    return evaluate_with(predictor, model, file, keys, rotation_order, average_order)
 
 
 def evaluate_with(
@@ -113,8 +118,17 @@ def evaluate_with(
     file: str | Path | Sequence[str | Path],
     keys: LabelKeys | None = None,
     rotation_order: int = 0,
+    average_order: int = 0,
 ) -> Evaluation:
     """:func:`evaluate` with the predictor of a model."""
+    if rotation_order > 0 and average_order > 0:
+        raise ValueError(
+            "the spread over orientations is what their mean takes away; ask for one "
+            f"of both, got rotation order {rotation_order} and average order "
+            f"{average_order} (`--lebedev` and `--average`)"
+        )
+    if average_order > 0:
+        predictor = averaged(predictor, average_order)
     files = [file] if isinstance(file, str | Path) else list(file)
     structures = [s for f in files for s in read_structures(f, keys, False)]
     check_species(structures, predictor.atomic_numbers)
@@ -125,57 +139,14 @@ def evaluate_with(
     quality = uncertainty_quality(structures, predictions)
     if quality is not None:
         errors["uncertainty"] = {"slope": quality.slope, "ratio": quality.ratio}
+    if average_order > 0:
+        count = len(rotation_grid(average_order, inversion=True).rotations)
+        errors["averaged"] = {"order": average_order, "n_orientations": count}
     if rotation_order > 0:
         step = max(1, len(structures) // N_TURNED)
         chosen = structures[::step][:N_TURNED]
         errors["rotations"] = rotational_errors(predictor, chosen, rotation_order)
     return Evaluation(str(model), structures, predictions, errors)
-
-
-def rotational_errors(
-    predictor: Predictor, structures: Sequence[Structure], order: int
-) -> dict[str, float]:
-    """Root mean square deviations of single orientations from their mean.
-
-    Args:
-        predictor: the model.
-        structures: to turn.
-        order: of the grid, which includes inversion.
-
-    Returns:
-        ``energy`` [meV/atom], ``forces`` [meV/Å], ``n_rotations``, ``n_structures``.
-    """
-    grid = rotation_grid(order, inversion=True)
-    energies, forces = [], []
-    for structure in structures:
-        turned = [_turned(predictor, structure, r) for r in grid.rotations]
-        for values, found, scale in (
-            (energies, [t[0] for t in turned], 1 / len(structure.atomic_numbers)),
-            (forces, [t[1] for t in turned], 1.0),
-        ):
-            deviations = np.array(found) - np.tensordot(grid.weights, found, axes=1)
-            squares = np.square(scale * deviations).reshape(len(found), -1).mean(1)
-            values.append(grid.weights @ squares)
-    return {
-        "energy": MILLI * float(np.sqrt(np.mean(energies))),
-        "forces": MILLI * float(np.sqrt(np.mean(forces))),
-        "n_rotations": len(grid.rotations),
-        "n_structures": len(structures),
-    }
-
-
-def _turned(
-    predictor: Predictor, structure: Structure, rotation: np.ndarray
-) -> tuple[float, np.ndarray]:
-    """Energy and forces of a turned structure, turned back."""
-    labels = predictor.predict(
-        dataclasses.replace(
-            structure,
-            positions=structure.positions @ rotation.T,
-            cell=structure.cell @ rotation.T,
-        )
-    ).labels
-    return float(labels.energies[0]), labels.forces.numpy() @ rotation
 
 
 def _to_atoms(structure: Structure, prediction: Prediction) -> Atoms:
@@ -232,6 +203,8 @@ def format_breakdown(errors: dict[str, Any]) -> str:
             f"errors over predicted deviations: {quality['ratio']:.2f}; slope "
             f"{quality['slope']:.2f}"
         )
+    if "averaged" in errors:
+        lines.append(f"means over {errors['averaged']['n_orientations']} orientations")
     if "rotations" in errors:
         turned = errors["rotations"]
         lines.append(
