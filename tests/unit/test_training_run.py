@@ -203,6 +203,20 @@ def test_a_finished_training_is_not_overwritten(finished):
         train(parse_options(finished))
 
 
+def test_another_training_is_not_overwritten(finished, tmp_path):
+    """By one that is resumed from elsewhere, nor where only its best model is left."""
+    last = pathlib.Path(finished["output"]) / "last.ckpt"
+    values = {**finished, "output": str(tmp_path / "other")}
+    (tmp_path / "other").mkdir()
+    for name in ("best.ckpt", "last.ckpt"):
+        (tmp_path / "other" / name).write_bytes(b"of days")
+        message = r"other already holds a training, which is not that of .*last.ckpt"
+        with pytest.raises(ValueError, match=message):
+            train(parse_options(values), resume=last)
+        assert (tmp_path / "other" / name).read_bytes() == b"of days"
+        (tmp_path / "other" / name).unlink()
+
+
 def test_divergence_is_reported(tmp_path):
     values = toy_options(tmp_path, learning_rate=1e30, warmup_fraction=0.0)
     values["training"]["max_skipped"] = 3

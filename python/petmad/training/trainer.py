@@ -75,14 +75,9 @@ def train(options: Options, resume: str | Path | None = None) -> Path:
         potential = continue_from(start, splits, options)
     select_parameters(potential, options, [] if start is None else start.new_targets)
     folder = Path(options.output)
+    check_free(folder, resume)
     if resume is not None:
         check_resumable(resume, potential, options)
-    elif (folder / "last.ckpt").exists():
-        raise ValueError(
-            f"{folder} already holds a training; continue it with `--resume "
-            f"{folder / 'last.ckpt'}`, name another folder with `--output`, or remove "
-            "it"
-        )
     folder.mkdir(parents=True, exist_ok=True)
     checkpoints = Checkpoints(
         folder,
@@ -121,6 +116,25 @@ def train(options: Options, resume: str | Path | None = None) -> Path:
             weights_only=True,
         )
     return checkpoints.best_path
+
+
+def check_free(folder: Path, resume: str | Path | None) -> None:
+    """Refuse to write over another training.
+
+    Raises:
+        ValueError: the folder holds one that is not the one resumed.
+    """
+    if resume is not None and Path(resume).absolute().parent.resolve() == (
+        folder.absolute().resolve()
+    ):
+        return
+    if (folder / "last.ckpt").exists() or (folder / "best.ckpt").exists():
+        other = "" if resume is None else f", which is not that of {resume}"
+        raise ValueError(
+            f"{folder} already holds a training{other}; continue it with `--resume "
+            f"{folder / 'last.ckpt'}`, name another folder with `--output`, or remove "
+            "it"
+        )
 
 
 def without_effect(options: Options) -> list[str]:
