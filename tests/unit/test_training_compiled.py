@@ -38,9 +38,10 @@ def batch_of(n_frames, cutoff):
     return collate([make_sample(one, NUMBERS, cutoff) for one in structures])
 
 
-def potential_of(variant="modern", targets=None):
+def potential_of(variant="modern", targets=None, n_layers=1):
+    """Tracing takes as long as there are layers; messages need two."""
     torch.manual_seed(0)
-    changes = {"num_gnn_layers": 2, **VARIANTS[variant]}
+    changes = {**VARIANTS[variant], "num_gnn_layers": n_layers}
     config = PETConfig(**{**MODEL, **changes, "cutoff": MODEL["cutoff"]})
     return checkpoint.make_potential(
         config, NUMBERS, targets or [TargetSpec()], "float64"
@@ -57,9 +58,13 @@ def gradients(potential, labels):
 
 
 def compare(potential, names=("energy",), outputs=()):
-    """Compiled and plain, for batches of two shapes."""
+    """Compiled once and plain, for batches of two shapes.
+
+    In the first, sizes agree by chance: 4 structures of 4 atoms.
+    """
     predict = CompiledPrediction(potential, "aot_eager")
-    for n_frames in (3, 5):
+    torch._dynamo.utils.counters.clear()
+    for n_frames in (4, 5):
         batch = batch_of(n_frames, potential.config.cutoff)
         levels = Levels(list(names), torch.arange(n_frames) % len(names))
         found, others = predict(batch.graph, list(outputs), levels)
@@ -79,11 +84,12 @@ def compare(potential, names=("energy",), outputs=()):
         known = [value for value in expected.values() if value is not None]
         assert len(known) > 10
         assert all(bool(torch.isfinite(value).all()) for value in known)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
 
 
-@pytest.mark.parametrize("variant", ["modern", "classic"])
-def test_gradients_of_the_weights_are_those_of_the_plain_step(variant):
-    compare(potential_of(variant))
+@pytest.mark.parametrize(("variant", "n_layers"), [("modern", 2), ("classic", 1)])
+def test_gradients_of_the_weights_are_those_of_the_plain_step(variant, n_layers):
+    compare(potential_of(variant, n_layers=n_layers))
 
 
 def test_levels_direct_heads_and_charges():
@@ -100,7 +106,7 @@ def test_low_rank_updates():
     potential = potential_of("adaptive_grid")
     potential.requires_grad_(False)
     options = FinetuneOptions(rank=2, lora_init="random", lora_layers=LORA_LAYERS)
-    assert add_low_rank(potential, options) > 4
+    assert add_low_rank(potential, options) == len(LORA_LAYERS)
     compare(potential)
 
 
@@ -111,7 +117,7 @@ def test_products_in_bfloat16():
     batch = batch_of(4, potential.config.cutoff)
     levels = Levels(["energy"], torch.zeros(4, dtype=torch.int64))
     predict = CompiledPrediction(potential, "aot_eager")
-    exact, _ = predict(batch.graph, [], levels)
+    exact, _ = predict_with(potential, batch.graph, [], True, True, levels)
     with torch.autocast("cpu", torch.bfloat16):
         found, _ = predict(batch.graph, [], levels)
         plain, _ = predict_with(potential, batch.graph, [], True, True, levels)
@@ -135,6 +141,9 @@ def losses(folder, **training):
     return [float(r["train/loss"]) for r in rows if r["train/loss"]]
 
 
+@pytest.mark.timeout(
+    900
+)  # where others use the machine and nothing is in torch's cache
 def test_training_goes_as_without(tmp_path, caplog):
     """All the way to compiled code, two epochs of six steps."""
     for name in ("plain", "compiled"):

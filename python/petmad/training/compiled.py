@@ -9,6 +9,7 @@ rule, in :func:`CompiledPrediction.__call__`.
 """
 
 import torch
+from torch.fx.experimental import _config as symbolic_shapes
 
 from petmad.model import EdgeGraph, Potential
 from petmad.model.pet import KeptEdges
@@ -60,16 +61,19 @@ class CompiledPrediction:
         geometry, weights = edges.geometry, edges.weights
         rest = edges._replace(geometry=geometry.detach(), weights=weights.detach())
         try:
-            atomic, others, gradients = self.compiled(
-                rest.geometry,
-                rest.weights,
-                rest,
-                (rings.centers, rings.reverse_edges, cutoffs.detach()),
-                slots,
-                _without_edges(graph),
-                [*levels.names, *outputs],
-                levels,
-            )
+            # Sizes that agree by chance in the first batch are not taken for the same:
+            # batches in which they differ would each be compiled anew.
+            with symbolic_shapes.patch(use_duck_shape=False):
+                atomic, others, gradients = self.compiled(
+                    rest.geometry,
+                    rest.weights,
+                    rest,
+                    (rings.centers, rings.reverse_edges, cutoffs.detach()),
+                    slots,
+                    _without_edges(graph),
+                    [*levels.names, *outputs],
+                    levels,
+                )
         except torch._dynamo.exc.TorchDynamoException as error:
             reason = str(error).strip().splitlines()[0]
             raise ValueError(BROKEN.format(error=reason)) from error
