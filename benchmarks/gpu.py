@@ -31,7 +31,7 @@ from gpu_systems import (
     make_systems,
     operations,
 )
-from report import save
+from report import RESULTS, Keep, forget, save
 
 from petmad._ops import load_ops
 from petmad.fast_network import network_sizes
@@ -197,6 +197,7 @@ def measure(
         "tflops": work / (1e9 * milliseconds),
         "kept_edges_per_atom": found.n_kept / n_atoms,
         "peak_gib": torch.cuda.max_memory_allocated(device) / 2**30 if on_gpu else None,
+        "measured_tier": torch.ops.petmad.memory_tier(),
         "planned_gib": planned[TIERS.index(arguments.memory)] / 2**30,
         "force_error_ev_per_a": error,
         "same_forces_again": bool(torch.equal(found.forces, again.forces)),
@@ -225,7 +226,7 @@ def where_memory_allows(
     """A part of a row; of what ran out of memory, the message by that name."""
     try:
         return function(*given)
-    except (torch.OutOfMemoryError, ValueError) as error:
+    except (RuntimeError, ValueError) as error:
         if "out of memory" not in str(error):
             raise
         return {name: str(error).splitlines()[0]}
@@ -281,8 +282,8 @@ def describe(label: str, row: dict[str, Any]) -> str:
     )
 
 
-def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    """All rows, printed as they come."""
+def run(arguments: argparse.Namespace, keep: Keep = forget) -> dict[str, Any]:
+    """All rows, printed and kept as they come."""
     device = torch.device(arguments.device)
     on_gpu = device.type == "cuda"
     results: dict[str, Any] = {
@@ -320,6 +321,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
                 )
                 results[label] = row
                 print(describe(label, row), flush=True)
+                keep(results)
     torch.ops.petmad.choose_memory("keep")
     torch.ops.petmad_cuda.choose_precision("auto")
     torch.backends.cuda.matmul.allow_tf32 = False
@@ -352,7 +354,8 @@ def main() -> None:
     load_ops()
     if arguments.device == "cpu":
         torch.ops.petmad = EmulatedOperators()
-    print(f"written to {save(arguments.output, run(arguments))}")
+    run(arguments, lambda results: save(arguments.output, results))
+    print(f"written to {RESULTS / arguments.output}.json")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from gpu import PRECISIONS, check_forces, reference
 from gpu_systems import SIZES, System, make_models, make_systems
-from report import save
+from report import RESULTS, Keep, forget, save
 
 from petmad._ops import load_ops
 from petmad.export import export_model
@@ -120,8 +120,8 @@ def measure(
     }
 
 
-def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    """All cases, printed as they come."""
+def run(arguments: argparse.Namespace, keep: Keep = forget) -> dict[str, Any]:
+    """All cases, printed and kept as they come."""
     results: dict[str, Any] = {"device": arguments.device}
     systems = make_systems(arguments.quick)
     on_gpu = arguments.device.startswith("cuda")
@@ -145,6 +145,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
                         label = f"{size}, {name}, {precision}, {n_ranks} rank(s)"
                         results[label] = measure(model, system, wanted, case)
                         print(label, results[label], flush=True)
+                        keep(results)
     return results
 
 
@@ -170,7 +171,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def main() -> None:
     """Run, print, write."""
     load_ops()
-    print(f"written to {save('gpu_lammps', run(parse()))}")
+    run(parse(), lambda results: save("gpu_lammps", results))
+    print(f"written to {RESULTS / 'gpu_lammps'}.json")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from gpu import PRECISIONS
 from gpu_lammps import run_lammps
-from report import save
+from report import RESULTS, Keep, forget, save
 
 import petmad
 
@@ -63,8 +63,8 @@ def conservation(log: str) -> dict[str, float]:
     }
 
 
-def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    """All precisions, printed as they come."""
+def run(arguments: argparse.Namespace, keep: Keep = forget) -> dict[str, Any]:
+    """All precisions, printed and kept as they come."""
     results: dict[str, Any] = {"device": arguments.device}
     for precision in arguments.precisions:
         text = INPUT.format(
@@ -80,6 +80,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
             (folder / "in.bench").write_text(text)
             results[precision] = conservation(run_lammps(folder, 1))
         print(precision, results[precision], flush=True)
+        keep(results)
     return results
 
 
@@ -99,7 +100,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def main() -> None:
     """Run, print, write."""
-    print(f"written to {save('gpu_nve', run(parse()))}")
+    run(parse(), lambda results: save("gpu_nve", results))
+    print(f"written to {RESULTS / 'gpu_nve'}.json")
 
 
 if __name__ == "__main__":

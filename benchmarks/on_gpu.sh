@@ -3,17 +3,19 @@
 # nvcc, cmake, ninja, scikit-build-core, pybind11 and pytest are expected, ASE is not; LAMMPS comes in
 # an archive of benchmarks/pack_lammps.py, if PETMAD_LAMMPS_ARCHIVE names one.
 #
-#     benchmarks/on_gpu.sh [facts] [build] [test] [bench] [lammps] [sanitize] [profile]
+#     benchmarks/on_gpu.sh [STAGE ...]
 #
-# Without arguments all of it, in this order; a failed stage does not stop the next, but the exit
-# status tells. Logs and tables go to $OUT, or ./gpu_results.
+# Without arguments all stages, in the order below; a failed one does not stop the next, but the exit
+# status tells. The log and the tables go to $OUT, or ./gpu_results, a table row by row: where a
+# machine is lent for minutes, name few stages at a time, and a run that is cut off leaves its rows.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 out=${OUT:-$PWD/gpu_results}
 mkdir -p "$out"
+known=(facts build test bench lammps bench_layers precision nve sanitize profile bench_large)
 stages=("$@")
-[ $# -eq 0 ] && stages=(facts build test bench lammps sanitize profile)
-export PYTHONUNBUFFERED=1 PETMAD_REQUIRE_GPU=1
+[ $# -eq 0 ] && stages=("${known[@]}")
+export PYTHONUNBUFFERED=1 PETMAD_REQUIRE_GPU=1 PETMAD_RESULTS=$out
 failed=()
 
 facts() {
@@ -45,26 +47,36 @@ test() {
 }
 
 bench() {
-    local status=0
-    python3 benchmarks/gpu.py --sizes XS S --rounds 10 || status=1
-    python3 benchmarks/gpu.py --sizes M --rounds 5 --output gpu_M || status=1
+    python3 benchmarks/gpu.py --sizes XS S --rounds 10
+}
+
+bench_large() {
+    python3 benchmarks/gpu.py --sizes M --rounds 5 --output gpu_M
+}
+
+bench_layers() {
     python3 benchmarks/gpu.py --sizes S --rounds 3 --precisions fp32 --memory layers \
-        --systems "5184 water" "62208 water" "222264 water" --output gpu_layers || status=1
-    python3 benchmarks/gpu_precision.py --device cuda || status=1
-    cp benchmarks/results/gpu*.json "$out"
-    return $status
+        --systems "5184 water" "62208 water" "222264 water" --output gpu_layers
+}
+
+precision() {
+    python3 benchmarks/gpu_precision.py --device cuda
+}
+
+has_lammps() {
+    [ -n "${PETMAD_LAMMPS_ARCHIVE:-}" ] && return 0
+    echo "not run: PETMAD_LAMMPS_ARCHIVE names no archive of LAMMPS"
+    return 1
 }
 
 lammps() {
-    if [ -z "${PETMAD_LAMMPS_ARCHIVE:-}" ]; then
-        echo "not run: PETMAD_LAMMPS_ARCHIVE names no archive of LAMMPS"
-        return 0
-    fi
-    local status=0
-    python3 benchmarks/gpu_lammps.py --sizes XS S || status=1
-    python3 benchmarks/gpu_nve.py || status=1
-    cp benchmarks/results/gpu_{lammps,nve}.json "$out"
-    return $status
+    has_lammps || return 0
+    python3 benchmarks/gpu_lammps.py --sizes S
+}
+
+nve() {
+    has_lammps || return 0
+    python3 benchmarks/gpu_nve.py
 }
 
 sanitize() {
@@ -86,21 +98,18 @@ profile() {
         -f -o "$out/hottest" python3 benchmarks/gpu.py --sizes S --precisions tf32 \
         --systems "648 water" --rounds 1 --output gpu_profile > "$out/ncu.log" 2>&1 || status=1
     ncu --import "$out/hottest.ncu-rep" --page details > "$out/hottest.txt" || status=1
-    rm -f "$out/hottest.ncu-rep" benchmarks/results/gpu_profile.json
+    rm -f "$out/hottest.ncu-rep" "$out/gpu_profile.json"
     return $status
 }
 
 for stage in "${stages[@]}"; do
-    case $stage in
-    facts | build | test | bench | lammps | sanitize | profile) ;;
-    *)
-        echo "unknown stage '$stage'; known are facts, build, test, bench, lammps, sanitize, profile" >&2
+    if [[ " ${known[*]} " != *" $stage "* ]]; then
+        echo "unknown stage '$stage'; known are ${known[*]}" >&2
         exit 2
-        ;;
-    esac
+    fi
     echo "=== $stage"
     start=$SECONDS
-    "$stage" > >(tee "$out/$stage.log") 2>&1 || failed+=("$stage")
+    "$stage" > >(tee -a "$out/on_gpu.log") 2>&1 || failed+=("$stage")
     echo "=== $stage took $((SECONDS - start)) s"
 done
 if [ ${#failed[@]} -gt 0 ]; then

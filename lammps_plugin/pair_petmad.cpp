@@ -21,6 +21,8 @@
 #include "petmad/devices.h"
 #include "petmad/error.h"
 
+#include "node.h"
+
 namespace petmad_lammps {
 
 using namespace LAMMPS_NS;
@@ -28,18 +30,6 @@ using namespace LAMMPS_NS;
 namespace {
 
 constexpr int64_t text_limit = 4096; // of an error message sent between ranks
-
-/// Index of this rank among those of its node, and how many these are. Collective.
-std::pair<int, int> place_in_node(MPI_Comm world) {
-    MPI_Comm node;
-    int rank = 0;
-    int n_ranks = 1;
-    MPI_Comm_split_type(world, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node);
-    MPI_Comm_rank(node, &rank);
-    MPI_Comm_size(node, &n_ranks);
-    MPI_Comm_free(&node);
-    return {rank, n_ranks};
-}
 
 } // namespace
 
@@ -94,6 +84,10 @@ void PairPetmad::settings(int n_arguments, char** arguments) {
         together([&] {
             options_ = parse_pair_options({arguments, arguments + n_arguments});
             mode_ = resolve_mode(options_.mode, comm->nprocs);
+            device_ = choose_device(options_.device);
+        });
+        // Another step: its collective calls come after all ranks have a device.
+        together([&] {
             load_model(options_);
             check_energy();
             extras_ = Extras(engine_->info(), options_, world);
@@ -123,15 +117,13 @@ void PairPetmad::settings(int n_arguments, char** arguments) {
 
 void PairPetmad::load_model(const PairOptions& options) {
     petmad::EngineOptions engine_options;
-    device_ = engine_options.device = choose_device(options.device);
+    engine_options.device = device_;
     engine_options.precision = petmad::parse_precision(options.precision);
     n_threads_ = options.n_threads > 0 ? options.n_threads : comm->nthreads;
     engine_options.n_threads = n_threads_;
     engine_options.check_golden = options.check_golden;
     engine_options.memory = options.memory;
-    const int n_local_ranks = place_in_node(world).second;
-    const int n_gpus = device_ == "cpu" ? 0 : petmad::n_cuda_devices();
-    engine_options.n_processes = n_gpus > 0 ? (n_local_ranks + n_gpus - 1) / n_gpus : n_local_ranks;
+    engine_options.n_processes = share_device();
     engine_options.on_memory = [this](const petmad::MemoryPlan& plan) { report_memory(plan); };
     engine_ = std::make_unique<petmad::Engine>(find_model(options.model), engine_options);
     cutoff_ = engine_->info().cutoff;
@@ -173,7 +165,7 @@ std::string PairPetmad::choose_device(const std::string& wanted) const {
         return wanted;
     }
     // Collective, hence before anything in which ranks on different nodes may differ.
-    const auto [local_rank, n_local_ranks] = place_in_node(world);
+    const PlaceInNode place = place_in_node(world);
     const int n_devices = petmad::n_cuda_devices();
     if (n_devices == 0) {
         PETMAD_CHECK(
@@ -183,15 +175,28 @@ std::string PairPetmad::choose_device(const std::string& wanted) const {
         );
         return "cpu";
     }
-    if (n_local_ranks > n_devices && local_rank == 0) {
+    return "cuda:" + std::to_string(place.rank % n_devices);
+}
+
+int PairPetmad::share_device() const {
+    std::string identity;
+    // A device that is not there is reported together, when the model is loaded on it.
+    if (device_.rfind("cuda", 0) == 0) {
+        try {
+            identity = petmad::device_identity(device_);
+        } catch (const std::exception&) {
+        }
+    }
+    const int n_ranks = count_sharing(world, identity);
+    int most = 0;
+    const int on_gpu = identity.empty() ? 0 : n_ranks;
+    MPI_Allreduce(&on_gpu, &most, 1, MPI_INT, MPI_MAX, world);
+    if (most > 1 && comm->me == 0) {
         utils::logmesg(
-            lmp,
-            "pair_style petmad: {} ranks of a node share {} GPU(s); one rank per GPU is "
-            "faster\n",
-            n_local_ranks, n_devices
+            lmp, "pair_style petmad: {} ranks share a GPU; one rank per GPU is faster\n", most
         );
     }
-    return "cuda:" + std::to_string(local_rank % n_devices);
+    return n_ranks;
 }
 
 void PairPetmad::coeff(int n_arguments, char** arguments) {

@@ -51,6 +51,7 @@ private:
     void check_energy() const;
     std::string find_model(const std::string& name) const;
     std::string choose_device(const std::string& wanted) const;
+    int share_device() const;
     void assign_species(int n_arguments, char** arguments);
     void check_units();
     void check_settings() const;

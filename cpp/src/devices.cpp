@@ -6,6 +6,7 @@
 
 #include <torch/cuda.h>
 
+#include "cuda/kernels.h"
 #include "petmad/build_info.h"
 #include "petmad/devices.h"
 #include "petmad/error.h"
@@ -35,6 +36,11 @@ torch::Device checked_device(const std::string& name) {
         "; check the driver and that a CUDA build of torch is installed, or use cpu"
     );
     return {torch::kCUDA, static_cast<torch::DeviceIndex>(index)};
+}
+
+std::string device_identity(const std::string& name) {
+    const torch::Device device = checked_device(name);
+    return device.is_cuda() ? cuda::identity(device.index()) : std::string();
 }
 
 } // namespace petmad

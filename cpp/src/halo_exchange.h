@@ -71,6 +71,8 @@ public:
     int64_t n_remote() const { return n_remote_; }
     /// Owned nodes whose values other ranks need, rank by rank; one may occur several times.
     const std::vector<int64_t>& sent_nodes() const { return sent_nodes_; }
+    /// How many of sent_nodes() each rank needs, none of them twice.
+    const RowCounts& sent_counts() const { return sent_counts_; }
     /// Raw edges with a partner elsewhere, rank by rank.
     const std::vector<int64_t>& crossing_edges() const { return crossing_edges_; }
     /// Kept edges with a partner elsewhere, rank by rank; set by select_live.

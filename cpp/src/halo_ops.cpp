@@ -65,9 +65,15 @@ Tensor gather_home(const Tensor& gradients, int64_t handle) {
         empty_message(static_cast<int64_t>(halo.sent_nodes().size()), gradients, halo);
     halo.from_ghosts(bytes_of(remote), bytes_in(received), row_bytes(remote));
     Tensor home = gradients.narrow(0, 0, n_owned).clone();
-    return home.index_add_(
-        0, index_tensor(halo.sent_nodes(), gradients), from_message(received, gradients)
-    );
+    const Tensor nodes = index_tensor(halo.sent_nodes(), gradients);
+    const Tensor rows = from_message(received, gradients);
+    // Rank by rank: within a rank's rows no atom comes twice, so a GPU adds them in one order.
+    int64_t at = 0;
+    for (const int64_t count : halo.sent_counts()) {
+        home.index_add_(0, nodes.narrow(0, at, count), rows.narrow(0, at, count));
+        at += count;
+    }
+    return home;
 }
 
 struct GhostValues : torch::autograd::Function<GhostValues> {

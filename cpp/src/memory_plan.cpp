@@ -207,11 +207,16 @@ void set_memory_request(const MemoryRequest& request) {
     of_thread() = {request, {}, request.is_auto ? MemoryTier::keep : request.tier};
 }
 
-MemoryRequestGuard::MemoryRequestGuard(const MemoryRequest& request, MemoryListener listener) {
+struct MemoryRequestGuard::Before {
+    Evaluation evaluation;
+};
+
+MemoryRequestGuard::MemoryRequestGuard(const MemoryRequest& request, MemoryListener listener)
+    : before_(std::make_unique<Before>(Before{of_thread()})) {
     of_thread() = {request, std::move(listener), MemoryTier::keep};
 }
 
-MemoryRequestGuard::~MemoryRequestGuard() { of_thread() = {}; }
+MemoryRequestGuard::~MemoryRequestGuard() { of_thread() = std::move(before_->evaluation); }
 
 void plan_evaluation(const std::vector<int64_t>& sizes, const std::vector<int64_t>& counts) {
     Evaluation& evaluation = of_thread();

@@ -2,6 +2,7 @@
 // thread. Free of torch.
 #pragma once
 
+#include <memory>
 #include <optional>
 
 #include "petmad/memory_plan.h"
@@ -58,13 +59,18 @@ private:
 /// What the evaluations of this thread shall do from now on.
 void set_memory_request(const MemoryRequest& request);
 
-/// While it lives, evaluations of this thread plan for the request and tell the listener.
+/// While it lives, evaluations of this thread plan for the request and tell the listener. What
+/// was asked for before holds after it.
 class MemoryRequestGuard {
 public:
     MemoryRequestGuard(const MemoryRequest& request, MemoryListener listener);
     ~MemoryRequestGuard();
     MemoryRequestGuard(const MemoryRequestGuard&) = delete;
     MemoryRequestGuard& operator=(const MemoryRequestGuard&) = delete;
+
+private:
+    struct Before;
+    std::unique_ptr<Before> before_;
 };
 
 /// The request for another attempt where `failed` ran out of memory: one tier lower. Nothing where

@@ -267,7 +267,7 @@ Prediction Model::evaluate(
     // d_pet 64, one thread), again for every new model, and later ones no faster.
     const torch::jit::GraphOptimizerEnabledGuard plain_interpreter(false);
     const CallerThreadAutograd in_this_thread;
-    const ProductPrecisionGuard products(impl_->precision);
+    const ProductPrecisionGuard products(impl_->precision, impl_->device.is_cuda());
     const torch::AutoGradMode grad_mode(want_gradients);
     try {
         const torch::Tensor vectors =

@@ -2,6 +2,9 @@
 
 #include <array>
 #include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <optional>
 #include <utility>
 
 #include <ATen/Context.h>
@@ -24,6 +27,42 @@ constexpr std::array<std::pair<const char*, Precision>, 6> names{{
 std::atomic<Precision>& of_products() {
     static std::atomic<Precision> precision{Precision::file};
     return precision;
+}
+
+/// What a process multiplies in: petmad's operators, and torch on a GPU where that is set.
+struct Setting {
+    Precision products = Precision::file;
+    std::optional<at::Float32Precision> torch;
+
+    bool operator==(const Setting& other) const {
+        return products == other.products && torch == other.torch;
+    }
+};
+
+/// Evaluations that run. Both settings are the process's: those of other settings wait.
+struct Users {
+    std::mutex mutex;
+    std::condition_variable changed;
+    int count = 0;
+    Setting now;
+    Setting before; ///< the first came
+};
+
+Users& of_setting() {
+    static Users users;
+    return users;
+}
+
+/// Sets torch's precision of products of float32 on GPUs; returns what it was. Not by
+/// allowTF32CuBLAS(), which throws where the user has set this one.
+at::Float32Precision exchange_of_torch(at::Float32Precision precision) {
+    constexpr auto backend = at::Float32Backend::CUDA;
+    constexpr auto op = at::Float32Op::MATMUL;
+    const at::Float32Precision before = at::globalContext().float32Precision(backend, op);
+    if (before != precision) {
+        at::globalContext().setFloat32Precision(backend, op, precision);
+    }
+    return before;
 }
 
 } // namespace
@@ -79,17 +118,40 @@ Precision product_precision() { return of_products(); }
 
 void set_product_precision(Precision precision) { of_products() = precision; }
 
-ProductPrecisionGuard::ProductPrecisionGuard(Precision precision)
-    : precision_before_(product_precision()), tf32_before_(at::globalContext().allowTF32CuBLAS()) {
-    set_product_precision(precision);
+ProductPrecisionGuard::ProductPrecisionGuard(Precision precision, bool on_gpu) {
+    const bool is_narrow = precision == Precision::tf32 || precision == Precision::fp16
+                           || precision == Precision::bf16;
     // what the operators leave to torch: tf32 is the narrowest it multiplies float32 in
-    const bool allow = precision == Precision::tf32 || precision == Precision::fp16;
-    at::globalContext().setAllowTF32CuBLAS(allow);
+    Setting wanted{is_narrow ? precision : Precision::fp32, std::nullopt};
+    if (on_gpu) {
+        wanted.torch = precision == Precision::tf32 || precision == Precision::fp16
+                           ? at::Float32Precision::TF32
+                           : at::Float32Precision::IEEE;
+    }
+    Users& users = of_setting();
+    std::unique_lock<std::mutex> lock(users.mutex);
+    users.changed.wait(lock, [&] { return users.count == 0 || users.now == wanted; });
+    if (users.count++ == 0) {
+        users.before = {product_precision(), std::nullopt};
+        users.now = wanted;
+        set_product_precision(wanted.products);
+        if (wanted.torch) {
+            users.before.torch = exchange_of_torch(*wanted.torch);
+        }
+    }
 }
 
 ProductPrecisionGuard::~ProductPrecisionGuard() {
-    set_product_precision(precision_before_);
-    at::globalContext().setAllowTF32CuBLAS(tf32_before_);
+    Users& users = of_setting();
+    const std::lock_guard<std::mutex> lock(users.mutex);
+    if (--users.count > 0) {
+        return;
+    }
+    set_product_precision(users.before.products);
+    if (users.before.torch) {
+        exchange_of_torch(*users.before.torch);
+    }
+    users.changed.notify_all();
 }
 
 } // namespace petmad

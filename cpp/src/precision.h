@@ -12,14 +12,10 @@ void set_product_precision(Precision precision);
 /// Sets it, and torch's own switch for tf32, until the end of its scope.
 class ProductPrecisionGuard {
 public:
-    explicit ProductPrecisionGuard(Precision precision);
+    ProductPrecisionGuard(Precision precision, bool on_gpu);
     ~ProductPrecisionGuard();
     ProductPrecisionGuard(const ProductPrecisionGuard&) = delete;
     ProductPrecisionGuard& operator=(const ProductPrecisionGuard&) = delete;
-
-private:
-    Precision precision_before_;
-    bool tf32_before_;
 };
 
 } // namespace petmad

@@ -87,27 +87,47 @@ def test_quick_run_on_the_cpu(gpu, capsys):
 
 
 def test_tier_and_plan_of_a_row(gpu):
-    arguments = ["--device", "cpu", "--quick", "--rounds", "1", "--systems", "24 water"]
+    """Of every row: an engine in between leaves what was asked for."""
+    systems = ["24 water", "48 water"]
+    arguments = ["--device", "cpu", "--quick", "--rounds", "1", "--systems", *systems]
     planned = {}
     for tier in ("keep", "layers"):
         chosen = gpu.parse([*arguments, "--precisions", "fp32", "--memory", tier])
         results = gpu.run(chosen)
         assert results["memory_tier"] == tier
-        planned[tier] = results["tiny, 24 water, fp32"]["planned_gib"]
+        rows = [results[f"tiny, {system}, fp32"] for system in systems]
+        assert [row["measured_tier"] for row in rows] == [tier, tier]
+        planned[tier] = rows[0]["planned_gib"]
     assert 0 < planned["layers"] < 2 * planned["keep"]
     assert planned["layers"] != planned["keep"]
 
 
-def test_what_runs_out_of_memory_is_a_row(gpu):
+def test_a_run_that_is_cut_off_leaves_its_rows(gpu):
+    kept = []
+
+    def cut_off(results):
+        kept.append(dict(results))
+        if len(kept) == 2:
+            raise KeyboardInterrupt
+
+    arguments = ["--device", "cpu", "--quick", "--rounds", "1", "--systems", "24 water"]
+    with pytest.raises(KeyboardInterrupt):
+        gpu.run(gpu.parse(arguments), cut_off)
+    assert "tiny, 24 water, fp32" in kept[0]
+    assert "tiny, 24 water, tf32" in kept[1]
+
+
+@pytest.mark.parametrize("kind", [ValueError, RuntimeError])
+def test_what_runs_out_of_memory_is_a_row(gpu, kind):
     def fail(message):
-        raise ValueError(message)
+        raise kind(message)
 
     row = gpu.where_memory_allows("engine_error", fail, "out of memory: much\nmore")
     assert row == {"engine_error": "out of memory: much"}
     assert gpu.describe("S", {"error": "out of memory", **row}).endswith(
         "out of memory; engine out of memory: much"
     )
-    with pytest.raises(ValueError, match="wrong"):
+    with pytest.raises(kind, match="wrong"):
         gpu.where_memory_allows("error", fail, "wrong")
 
 

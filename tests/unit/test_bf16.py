@@ -1,5 +1,7 @@
 """Products in bfloat16, on processors that have them, and what is said elsewhere."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -126,3 +128,19 @@ def test_float64_files_are_not_narrowed(tmp_path):
     export_model(make_potential("modern"), path, "float64")
     with pytest.raises(ValueError, match="is bf16, but the model file holds float64"):
         Engine(str(path), "cpu", 0, True, "bf16")
+
+
+@needs_bf16
+def test_engines_in_threads_keep_to_their_own_precision(model):
+    """What products run in is the process's: one has to wait for the other."""
+    engines = [Engine(model, "cpu", 0, True, name) for name in ("fp32", "bf16")]
+    alone = [forces(engine) for engine in engines]
+    assert np.abs(alone[0] - alone[1]).max() > 0
+
+    def many(k):
+        return [forces(engines[k]) for _ in range(20)]
+
+    with ThreadPoolExecutor(4) as pool:
+        for k, found in zip([0, 1, 0, 1], pool.map(many, [0, 1, 0, 1]), strict=True):
+            for one in found:
+                np.testing.assert_array_equal(one, alone[k])

@@ -2,6 +2,8 @@
 
 import math
 import re
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
@@ -166,6 +168,32 @@ def test_threads_are_set(model_path):
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("choose", "ask"),
+    [
+        ("backends.cuda.matmul.fp32_precision = 'tf32'",) * 2,
+        ("set_float32_matmul_precision('medium')", "get_float32_matmul_precision()"),
+    ],
+)
+def test_precision_of_other_products_is_left_alone(model_path, choose, ask):
+    """Torch's own, which the user has set in either of torch's ways."""
+    ask = ask.partition(" = ")[0]
+    script = f"""
+import sys, warnings
+import numpy as np, torch
+from petmad._engine import Engine
+warnings.simplefilter("ignore")
+torch.{choose}
+before = torch.{ask}
+found = Engine({model_path!r}).evaluate(
+    np.eye(3), np.zeros(3, dtype=np.int32), np.zeros((3, 3)), np.zeros(3, dtype=bool)
+)
+assert np.isfinite(found["energy"])
+assert torch.{ask} == before, torch.{ask}
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
 
 
 @pytest.mark.parametrize("wrong", [-1, 5000])

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "where.h"
 
@@ -215,6 +216,10 @@ bool has_gpu_kernels();
 
 /// Bytes that a GPU has free; 0 where this build cannot ask.
 int64_t free_memory(int device);
+
+/// The 16 bytes that name a GPU, or a part of one, whatever number a process knows it by; empty
+/// where this build cannot ask.
+std::string identity(int device);
 
 /// The GPU's where `on_gpu`, else the emulation's. Throws Error where the build has no GPU code.
 const ListKernels& list_kernels(bool on_gpu);

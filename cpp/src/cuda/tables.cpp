@@ -42,6 +42,7 @@ template <typename T> const NetworkKernels<T>& network_kernels(bool on_gpu) {
 #if !defined(PETMAD_GPU_KERNELS) // never called: check_built() has thrown
 const ListKernels& gpu_list_kernels() { return emulated_list_kernels(); }
 int64_t free_memory(int) { return 0; }
+std::string identity(int) { return {}; }
 template <typename T> const NetworkKernels<T>& gpu_network_kernels() {
     return emulated_network_kernels<T>();
 }

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// Ranks that run on one node: their places, and what they share.
+#pragma once
+
+#include <string>
+
+#include <mpi.h>
+
+namespace petmad_lammps {
+
+/// A rank among those of its node.
+struct PlaceInNode {
+    int rank = 0;
+    int n_ranks = 1;
+};
+
+/// Collective.
+PlaceInNode place_in_node(MPI_Comm world);
+
+/// How many ranks of this node, this one included, use the same memory: on the CPU all of them, on
+/// a GPU those whose `identity` (petmad::device_identity) agrees. Where nobody can tell GPUs apart,
+/// identities are empty, too. Collective.
+int count_sharing(MPI_Comm world, const std::string& identity);
+
+} // namespace petmad_lammps
