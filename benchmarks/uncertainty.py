@@ -3,7 +3,7 @@
     python benchmarks/uncertainty.py runs/aspirin/best.ckpt DATA/aspirin_test.extxyz.xz
 
 Fits them (LLPR, and an ensemble) to the training's own files as ``petmad uncertainty
-fit`` does, and measures on the test file, with the exported model in the engine:
+fit`` does, and measures on the test files, with the exported model in the engine:
 
 * calibration: slope of log(error) over log(deviation) in bins, goal 0.8 to 1.25;
 * the ensemble's spread over the deviation, goal: 1 within 15 %;
@@ -141,14 +141,20 @@ def main() -> None:
     """Fit, judge, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint", type=pathlib.Path, help="best.ckpt of a run")
-    parser.add_argument("test", type=pathlib.Path, help="labelled, not trained on")
+    parser.add_argument(
+        "tests", type=pathlib.Path, nargs="+", help="labelled, not trained on"
+    )
     parser.add_argument("--members", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--most", type=int, default=1000, help="structures to test on")
+    parser.add_argument("--most", type=int, default=2000, help="structures to test on")
     arguments = parser.parse_args()
     name = arguments.checkpoint.resolve().parent.name
     fit = fitted(arguments.checkpoint, arguments.members)
-    structures = list(read_structures(arguments.test, needs_forces=False))
+    structures = [
+        structure
+        for test in arguments.tests
+        for structure in read_structures(test, needs_forces=False)
+    ]
     step = max(1, len(structures) // arguments.most)
     result = judge(fit, structures[::step], arguments.rounds, name)
     for what, (low, high) in GOALS.items():

@@ -38,7 +38,8 @@ Extras::Extras(const petmad::ModelInfo& info, const PairOptions& options, MPI_Co
     has_uncertainty_ = options.uncertainty;
     has_ensemble_ = has_uncertainty_ && has(ensemble);
     if (has_uncertainty_) {
-        totals.assign(1 + (has_ensemble_ ? info.n_members : 0), 0.0);
+        n_members_ = has_ensemble_ ? info.n_members : 0;
+        totals.assign(1 + n_members_, 0.0);
     }
 }
 
@@ -54,7 +55,7 @@ std::string Extras::describe() const {
     if (has_uncertainty_) {
         text += "  uncertainty: computed when energies are tallied";
         if (has_ensemble_) {
-            text += ", with an ensemble of " + std::to_string(totals.size() - 1) + " members";
+            text += ", with an ensemble of " + std::to_string(n_members_) + " members";
         }
         text += "\n";
     }

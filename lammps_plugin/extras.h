@@ -40,7 +40,7 @@ public:
     void store_uncertainty(const petmad::Results& results, double unit);
 
     /// For compute pair, which sums over ranks: total uncertainty on rank 0, then each member of
-    /// the ensemble, this rank's share.
+    /// the ensemble, this rank's share; more entries, if the pair style adds them, stay.
     std::vector<double> totals;
     /// For fix pair: [n_owned] and at least one entry, so that its address is never null.
     std::vector<double> per_atom = {0.0};
@@ -51,6 +51,7 @@ private:
     bool has_direct_stress_ = false;
     bool has_uncertainty_ = false;
     bool has_ensemble_ = false;
+    int64_t n_members_ = 0; ///< of the ensemble
 };
 
 } // namespace petmad_lammps

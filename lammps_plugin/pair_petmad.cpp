@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <limits>
 #include <utility>
 
 #include "atom.h"
@@ -97,6 +98,9 @@ void PairPetmad::settings(int n_arguments, char** arguments) {
         throw;
     }
     nextra = static_cast<int>(extras_.totals.size());
+    // A compute pair of an earlier model goes on reading as many: what this one lacks is no number.
+    most_extras_ = std::max(most_extras_, extras_.totals.size());
+    extras_.totals.resize(most_extras_, std::numeric_limits<double>::quiet_NaN());
     pvector = extras_.totals.data();
     // All flags are set until pair_coeff comes, so that init_style() reports its absence, with the
     // remedy.
@@ -215,6 +219,7 @@ void PairPetmad::coeff(int n_arguments, char** arguments) {
         }
     }
     is_reported_ = false;
+    told_warnings_.clear();
     reported_tier_.clear();
 }
 
@@ -267,6 +272,7 @@ void PairPetmad::init_style() {
         report_setup();
         is_reported_ = true;
     }
+    report_warnings();
 }
 
 void PairPetmad::check_units() {
@@ -303,7 +309,7 @@ void* PairPetmad::extract(const char* name, int& dimension) {
     if (std::strcmp(name, tensor_results_name) == 0 && engine_) {
         return &tensors_;
     }
-    return std::strcmp(name, "cutoff") == 0 ? &cutoff_ : nullptr;
+    return nullptr; // no cutoff, which fix adapt would change
 }
 
 /// For fix pair, and for our own computes: `kept_edges` [n_owned], neighbors within the adaptive

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -58,6 +59,9 @@ private:
     void check_model() const;
     void check_exclusions() const;
     void report_exclusions();
+    void report_warnings();
+    std::vector<TypeEntry> type_entries() const;
+    std::vector<int> exclusions() const;
     int excluded_groups() const;
     void check_hybrid() const;
     void check_tiles() const;
@@ -87,12 +91,15 @@ private:
     std::unique_ptr<MpiTransport> transport_; ///< none on one rank
 
     Extras extras_;                 ///< direct forces, uncertainties
+    size_t most_extras_ = 0;        ///< numbers behind pvector, of all models so far
+    std::vector<int> exclusions_;   ///< that were checked
     TensorResults tensors_;         ///< for compute petmad/tensor
     int uncertainty_is_wanted_ = 0; ///< set by fix pair before the step
 
     std::vector<int32_t> species_of_type_; ///< [n_types + 1], -1 for NULL
     std::vector<char> pair_is_ours_;       ///< [(n_types + 1)²], filled by init_one
     bool is_reported_ = false;
+    std::set<std::string> told_warnings_; ///< since pair_coeff
     bool exclusions_are_reported_ = false;
     std::string reported_tier_; ///< of memory; empty before the first step
 

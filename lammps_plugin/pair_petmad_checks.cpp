@@ -6,6 +6,7 @@
 #include "comm.h"
 #include "domain.h"
 #include "force.h"
+#include "group.h"
 #include "neighbor.h"
 
 #include "petmad/error.h"
@@ -72,9 +73,24 @@ void PairPetmad::check_exclusions() const {
 int PairPetmad::excluded_groups() const {
     int bits = 0;
     for (int k = 0; k < neighbor->nex_group; ++k) {
-        bits |= neighbor->ex1_group[k] == 0 ? neighbor->ex2_bit[k] : neighbor->ex1_bit[k];
+        // not ex1_bit and ex2_bit, which Neighbor::init() makes: `run pre no` does not call it
+        const int other =
+            neighbor->ex1_group[k] == 0 ? neighbor->ex2_group[k] : neighbor->ex1_group[k];
+        bits |= group->bitmask[other];
     }
     return bits;
+}
+
+/// What `neigh_modify exclude` has been told, to see whether it was told more.
+std::vector<int> PairPetmad::exclusions() const {
+    std::vector<int> all{neighbor->nex_group, neighbor->nex_type, neighbor->nex_mol};
+    for (int k = 0; k < neighbor->nex_group; ++k) {
+        all.insert(all.end(), {neighbor->ex1_group[k], neighbor->ex2_group[k]});
+    }
+    for (int k = 0; k < neighbor->nex_type; ++k) {
+        all.insert(all.end(), {neighbor->ex1_type[k], neighbor->ex2_type[k]});
+    }
+    return all;
 }
 
 /// comm_style tiled holds no more than one image of an atom on either side.

@@ -30,10 +30,7 @@ void PairPetmad::report_memory(const petmad::MemoryPlan& plan) {
     reported_tier_ = tier;
 }
 
-void PairPetmad::report_setup() {
-    if (comm->me != 0) {
-        return;
-    }
+std::vector<TypeEntry> PairPetmad::type_entries() const {
     std::vector<TypeEntry> types;
     for (int type = 1; type <= atom->ntypes; ++type) {
         TypeEntry entry;
@@ -45,6 +42,13 @@ void PairPetmad::report_setup() {
             entry.mass = atom->mass[type];
         }
         types.push_back(entry);
+    }
+    return types;
+}
+
+void PairPetmad::report_setup() {
+    if (comm->me != 0) {
+        return;
     }
     RunSetup setup;
     setup.device = device_;
@@ -59,19 +63,9 @@ void PairPetmad::report_setup() {
             transport_->reads_device_memory() ? "GPU memory (gpu/aware)" : "pinned host memory";
     }
     utils::logmesg(
-        lmp, describe_setup(engine_->info(), setup) + extras_.describe() + describe_types(types)
+        lmp,
+        describe_setup(engine_->info(), setup) + extras_.describe() + describe_types(type_entries())
     );
-    for (const std::string& warning : mass_warnings(types)) {
-        error->warning(FLERR, warning);
-    }
-    if (!modify->get_compute_by_style("^heat/flux$").empty()) {
-        error->warning(
-            FLERR, std::string(prefix)
-                       + "compute heat/flux is not the heat flux of a message-passing model, whose "
-                         "atomic energies depend on edges of other atoms; take no transport "
-                         "coefficient from it"
-        );
-    }
     const auto differs = [](double factor) { return factor != 1.0; };
     if (atom->molecular != Atom::ATOMIC
         && (std::any_of(force->special_lj + 1, force->special_lj + 4, differs)
@@ -83,6 +77,27 @@ void PairPetmad::report_setup() {
 }
 
 /// Once; fix gcmc excludes a group after init_style().
+
+/// Before every run, each once: computes and masses may have come since the last.
+void PairPetmad::report_warnings() {
+    if (comm->me != 0) {
+        return;
+    }
+    std::vector<std::string> warnings = mass_warnings(type_entries());
+    if (!modify->get_compute_by_style("^heat/flux$").empty()) {
+        warnings.push_back(
+            std::string(prefix)
+            + "compute heat/flux is not the heat flux of a message-passing model, whose atomic "
+              "energies depend on edges of other atoms; take no transport coefficient from it"
+        );
+    }
+    for (const std::string& warning : warnings) {
+        if (told_warnings_.insert(warning).second) {
+            error->warning(FLERR, warning);
+        }
+    }
+}
+
 void PairPetmad::report_exclusions() {
     if (neighbor->nex_group > 0 && !exclusions_are_reported_ && comm->me == 0) {
         utils::logmesg(

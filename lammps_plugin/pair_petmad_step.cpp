@@ -28,11 +28,12 @@ void PairPetmad::compute(int eflag, int vflag) {
     if (!engine_) { // `run pre no` checks nothing; the same on all ranks
         together([&] { check_model(); });
     }
-    if (is_first_) {
+    if (is_first_ || exclusions_ != exclusions()) { // which `run pre no` does not tell
         together([&] {
             check_hybrid();
             check_exclusions();
         });
+        exclusions_ = exclusions();
         report_exclusions();
     }
     const bool changed = atoms_changed();

@@ -10,7 +10,8 @@ namespace {
 
 constexpr const char* late_list =
     ": edges may be missing; build lists in time (LAMMPS: `neigh_modify every 1 delay 0 check "
-    "yes`), or take a larger skin (LAMMPS: `neighbor`)";
+    "yes`, and `check no` where run_style respa evaluates the model on an inner level), or take a "
+    "larger skin (LAMMPS: `neighbor`)";
 constexpr const char* late_for_the_box =
     ": edges may be missing; build a list at every step (LAMMPS: `neigh_modify every 1 delay 0 "
     "check no`, since its check looks at atoms that move), or take a larger skin (`neighbor`)";

@@ -96,6 +96,7 @@ struct Engine::Impl {
     std::unique_ptr<Domain> domain;
     MemoryRequest memory;
     MemoryPlan memory_plan;
+    std::mutex in_use;
 
     Impl(const std::string& path, const EngineOptions& chosen)
         : options(checked(chosen)),
@@ -311,6 +312,8 @@ Engine::evaluate(const DomainView& view, Transport* transport, const Requests& r
     check_finite(impl_->results, view.labels);
     return impl_->results;
 }
+
+std::unique_lock<std::mutex> Engine::lock() { return std::unique_lock<std::mutex>(impl_->in_use); }
 
 double Engine::check_golden() {
     const ExactProducts exact(impl_->model);

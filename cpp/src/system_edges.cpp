@@ -59,7 +59,9 @@ void check_apart(double squared_distance, int64_t a, int64_t b, const int64_t* l
     PETMAD_CHECK(
         squared_distance >= least_distance * least_distance, "atoms ", label(a, labels), " and ",
         label(b, labels), " are ", std::sqrt(squared_distance), " Å apart, nearer than ",
-        least_distance, " Å; remove overlapping atoms, and check units and cell"
+        least_distance,
+        " Å; remove overlapping atoms, and check units and cell (LAMMPS: fix gcmc "
+        "needs `overlap_cutoff`, to reject such trials)"
     );
 }
 

@@ -91,12 +91,13 @@ py::dict evaluate(
     std::copy_n(pbc.data(), 3, system.pbc.begin());
     system.charge = charge;
     system.spin_multiplicity = spin_multiplicity;
-    const petmad::Results* results = nullptr;
+    petmad::Results results;
     {
         const py::gil_scoped_release no_gil;
-        results = &engine.evaluate(system, {gradients, gradients, atomic_virials, outputs});
+        const auto alone = engine.lock();
+        results = engine.evaluate(system, {gradients, gradients, atomic_virials, outputs});
     }
-    return to_python(*results, engine.info().has_energy);
+    return to_python(results, engine.info().has_energy);
 }
 
 py::dict evaluate_domain(
@@ -136,14 +137,15 @@ py::dict evaluate_domain(
     if (!transport.is_none()) {
         host.emplace(transport);
     }
-    const petmad::Results* results = nullptr;
+    petmad::Results results;
     {
         const py::gil_scoped_release no_gil;
-        results = &engine.evaluate(
+        const auto alone = engine.lock();
+        results = engine.evaluate(
             view, host ? &*host : nullptr, {gradients, gradients, atomic_virials, outputs}
         );
     }
-    return to_python(*results, engine.info().has_energy);
+    return to_python(results, engine.info().has_energy);
 }
 
 } // namespace
@@ -190,7 +192,12 @@ Raises:
         .def_property_readonly("info", &Engine::info)
         .def_property_readonly("statistics", &Engine::statistics)
         .def(
-            "check_golden", &Engine::check_golden, py::call_guard<py::gil_scoped_release>(),
+            "check_golden",
+            [](Engine& engine) {
+                const auto alone = engine.lock();
+                return engine.check_golden();
+            },
+            py::call_guard<py::gil_scoped_release>(),
             "Largest deviation from the file's golden structures, relative to their forces."
         )
         .def(

@@ -4,6 +4,7 @@ import functools
 import json
 import operator
 import os
+import threading
 import warnings
 from typing import Any, ClassVar
 
@@ -122,6 +123,7 @@ class PETMADCalculator(Calculator):
         super().__init__(**kwargs)
         rotations = operator.index(rotations)
         self._process = os.getpid()
+        self._in_use = threading.RLock()
         self._arguments = {
             "model": os.path.abspath(model),
             "device": device,
@@ -189,6 +191,24 @@ class PETMADCalculator(Calculator):
         if self.atoms is not None and _state(self.atoms) != _state(atoms):
             changes.append("info")
         return changes
+
+    def get_property(
+        self, name: str, atoms: Any | None = None, allow_calculation: bool = True
+    ) -> Any:
+        """What ASE asks for; the system and its results are those of one thread.
+
+        Raises:
+            RuntimeError: another thread is at it.
+        """
+        if not self._in_use.acquire(blocking=False):
+            raise RuntimeError(
+                "this calculator is at work in another thread, and holds one system at "
+                "a time; make one calculator for each thread"
+            )
+        try:
+            return super().get_property(name, atoms, allow_calculation)
+        finally:
+            self._in_use.release()
 
     def calculate(
         self,

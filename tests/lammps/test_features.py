@@ -18,6 +18,9 @@ from lammps_tools import (
     water,
     write_data,
 )
+from variants import make_potential
+
+from petmad.export import export_model
 
 
 pytestmark = pytest.mark.lammps
@@ -283,21 +286,74 @@ def test_elements_given_twice(models, tmp_path):
 
 
 def test_heat_flux_is_warned_of(models, tmp_path):
+    """Once, after a first run, too, as is a mass that was changed."""
     box = water((2, 2, 2))
     write_data(tmp_path / "box.data", box)
     script = (
         setup_lines(box, "box.data", models["fixed"])
         + """
+run 0
 compute ke all ke/atom
 compute pe all pe/atom
 compute stress all centroid/stress/atom NULL virial
 compute flux all heat/flux ke pe stress
 thermo_style custom step c_flux[1]
 run 0
+mass 1 12.0
+run 0
 """
     )
     text = run_lammps(script, tmp_path).stdout
     assert text.count("WARNING: pair_style petmad: compute heat/flux is not the") == 1
+    assert text.count("WARNING: pair_style petmad: atom type 1 has mass 12, but O") == 1
+
+
+@pytest.mark.parametrize("n_ranks", [1, 2])
+def test_a_compute_outlives_the_model_it_was_made_for(models, tmp_path, n_ranks):
+    """LAMMPS reads as many numbers as there were: those that are not there are none."""
+    box = water((2, 2, 2))
+    write_data(tmp_path / "box.data", box)
+    sure = tmp_path / "sure.pt"
+    export_model(make_potential("llpr", cutoff=3.6), sure, dtype="float64")
+    first = setup_lines(box, "box.data", sure, options="uncertainty yes")
+    script = (
+        first
+        + f"""
+compute parts all pair petmad
+thermo_style custom step pe c_parts[1]
+run 0
+pair_style petmad {models["fixed"]}
+pair_coeff * * O H C
+run 0
+"""
+    )
+    text = run_lammps(script, tmp_path, n_ranks=n_ranks).stdout
+    tables = re.findall(r"Step +PotEng +c_parts\[1\] *\n +0 +(\S+) +(\S+)", text)
+    assert float(tables[0][1]) > 0
+    assert tables[1][1] in ("nan", "-nan")
+    assert np.isfinite(float(tables[1][0]))
+
+
+@pytest.mark.parametrize("n_ranks", [1, 2])
+def test_exclusions_between_runs_without_setup(models, tmp_path, n_ranks):
+    """``run N pre no`` tells nobody that ``neigh_modify`` came in between."""
+    box = water((2, 2, 2))
+    write_data(tmp_path / "box.data", box)
+    lines = setup_lines(box, "box.data", models["fixed"])
+    lines += "thermo_style custom step pe\ngroup some id 1 2 3\nrun 0\n"
+    energies = {}
+    for name, rest in (
+        ("pre no", "neigh_modify exclude group some all\nrun 1 pre no"),
+        ("pre yes", "neigh_modify exclude group some all\nrun 1"),
+    ):
+        text = run_lammps(f"{lines}{rest}\n", tmp_path, n_ranks=n_ranks).stdout
+        energies[name] = re.findall(r"\n +1 +(-?[\d.]+)", text)[-1]
+        energies["before"] = re.findall(r"\n +0 +(-?[\d.]+)", text)[0]
+    assert energies["pre no"] == energies["pre yes"] != energies["before"]
+    forbidden = f"{lines}neigh_modify exclude group some some\nrun 1 pre no\n"
+    found = run_lammps(forbidden, tmp_path, n_ranks=n_ranks, check=False)
+    assert found.returncode != 0
+    assert "cannot take pairs out of a many-body model" in found.stdout + found.stderr
 
 
 def test_log_states_setup_and_totals(models, tmp_path):

@@ -3,6 +3,8 @@
 import copy
 import multiprocessing
 import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import ase
 import numpy as np
@@ -265,3 +267,31 @@ def test_no_atoms(calculator):
     atoms.calc = calculator
     assert atoms.get_potential_energy() == 0.0
     assert atoms.get_forces().shape == (0, 3)
+
+
+def test_threads_need_calculators_of_their_own(folder):
+    """ASE keeps one system and its results in a calculator: none may come between."""
+    path = folder / "modern.pt"
+    export_model(make_potential("modern"), path, "float64")
+    calculator = PETMADCalculator(path)
+    atoms = molecule("H2O")
+    atoms.calc = calculator
+    expected = atoms.get_potential_energy()
+    atoms.rattle(0.01)
+    entered, done = threading.Event(), threading.Event()
+
+    def slow(*given, **named):
+        entered.set()
+        assert done.wait(60)
+        return evaluate(*given, **named)
+
+    evaluate, calculator._evaluate = calculator._evaluate, slow
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(atoms.get_potential_energy)
+        assert entered.wait(60)
+        other = molecule("H2O")
+        with pytest.raises(RuntimeError, match=r"another thread.* for each thread"):
+            calculator.get_potential_energy(other)
+        done.set()
+        assert abs(first.result() - expected) > 1e-6
+    assert calculator.get_potential_energy(other) == pytest.approx(expected, abs=1e-9)

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -194,6 +195,19 @@ assert np.isfinite(found["energy"])
 assert torch.{ask} == before, torch.{ask}
 """
     subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
+
+
+def test_threads_share_an_engine(engine):
+    """Its results are overwritten by the next evaluation, whoever asks for it."""
+    systems = [box(n_atoms) for n_atoms in range(4, 16)]
+    alone = [engine.evaluate(*system) for system in systems]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(5):
+            for one, found in zip(
+                alone, pool.map(lambda s: engine.evaluate(*s), systems), strict=True
+            ):
+                assert found["energy"] == one["energy"]
+                np.testing.assert_array_equal(found["forces"], one["forces"])
 
 
 @pytest.mark.parametrize("wrong", [-1, 5000])

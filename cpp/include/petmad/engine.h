@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
 #include <string>
 
 #include "petmad/memory_plan.h"
@@ -62,6 +63,10 @@ public:
     /// force and, of tensors, to their own largest entry; throws Error if it exceeds the tolerance
     /// of the dtype.
     double check_golden();
+
+    /// Evaluations return what the next one overwrites: threads that share an engine hold this from
+    /// before one until they have read its results.
+    std::unique_lock<std::mutex> lock();
 
 private:
     struct Impl;
