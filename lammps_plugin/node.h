@@ -17,9 +17,8 @@ struct PlaceInNode {
 /// Collective.
 PlaceInNode place_in_node(MPI_Comm world);
 
-/// How many ranks of this node, this one included, use the same memory: on the CPU all of them, on
-/// a GPU those whose `identity` (petmad::device_identity) agrees. Where nobody can tell GPUs apart,
-/// identities are empty, too. Collective.
+/// How many ranks of this node, this one included, give the same identity: on the CPU, where it is
+/// empty, all of them; on a GPU (petmad::device_identity) those that share it. Collective.
 int count_sharing(MPI_Comm world, const std::string& identity);
 
 } // namespace petmad_lammps

@@ -183,18 +183,20 @@ std::string PairPetmad::choose_device(const std::string& wanted) const {
 }
 
 int PairPetmad::share_device() const {
+    const bool on_gpu = device_.rfind("cuda", 0) == 0;
     std::string identity;
-    // A device that is not there is reported together, when the model is loaded on it.
-    if (device_.rfind("cuda", 0) == 0) {
+    if (on_gpu) {
         try {
             identity = petmad::device_identity(device_);
         } catch (const std::exception&) {
+            // a device that is not there is reported when the model is loaded on it
         }
+        identity = identity.empty() ? device_ : identity; // its number, where it has no name
     }
     const int n_ranks = count_sharing(world, identity);
+    const int on_this_gpu = on_gpu ? n_ranks : 0;
     int most = 0;
-    const int on_gpu = identity.empty() ? 0 : n_ranks;
-    MPI_Allreduce(&on_gpu, &most, 1, MPI_INT, MPI_MAX, world);
+    MPI_Allreduce(&on_this_gpu, &most, 1, MPI_INT, MPI_MAX, world);
     if (most > 1 && comm->me == 0) {
         utils::logmesg(
             lmp, "pair_style petmad: {} ranks share a GPU; one rank per GPU is faster\n", most

@@ -76,8 +76,6 @@ void PairPetmad::report_setup() {
     }
 }
 
-/// Once; fix gcmc excludes a group after init_style().
-
 /// Before every run, each once: computes and masses may have come since the last.
 void PairPetmad::report_warnings() {
     if (comm->me != 0) {
@@ -98,6 +96,7 @@ void PairPetmad::report_warnings() {
     }
 }
 
+/// Once; fix gcmc excludes a group after init_style().
 void PairPetmad::report_exclusions() {
     if (neighbor->nex_group > 0 && !exclusions_are_reported_ && comm->me == 0) {
         utils::logmesg(
