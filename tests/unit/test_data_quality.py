@@ -135,6 +135,20 @@ def test_oddities_are_counted():
     assert inspect(structures[:1], samples[:1]) == []
 
 
+@pytest.mark.parametrize(("energy", "missed"), [("energy", 1), (None, 0)])
+def test_forces_are_missed_beside_energies_alone(energy, missed):
+    """Not where dipoles are trained on, and no energy is asked for."""
+    frames = alloys(3)
+    del frames[1].calc.results["forces"]
+    structures = [
+        to_structure(atoms, "a.xyz", LabelKeys(energy=energy), needs_forces=False)
+        for atoms in frames
+    ]
+    samples = [make_sample(s, NUMBERS, 3.0) for s in structures]
+    found = [f for f in inspect(structures, samples) if "no forces" in f.what]
+    assert [finding.count for finding in found] == [missed] * missed
+
+
 def test_singular_cells_and_units_of_files(tmp_path):
     frames = alloys(2)
     flat = frames[1].copy()

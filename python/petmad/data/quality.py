@@ -55,7 +55,12 @@ def inspect(
             "structures have atoms without a neighbor within the cutoff",
             lambda i: _n_isolated(samples[i]),
         ),
-        ("structures have no forces", lambda i: structures[i].forces is None),
+        (
+            "structures have energies, but no forces",
+            lambda i: (
+                structures[i].forces is None and np.isfinite(structures[i].energy)
+            ),
+        ),
         (
             "periodic structures have no stress, though others do",
             _stress_is_missing(structures),
