@@ -48,10 +48,12 @@ DeviceEdges::DeviceEdges(
     staging_ = torch::empty({n_atoms_, 3}, options.pinned_memory(device.is_cuda()));
     const torch::Tensor atoms = upload(sites.atoms, device);
     const torch::Tensor x = bring_up(positions);
+    const int64_t n_centers = range.of_ghosts ? sites.size() : sites.n_owned();
     NeighborList list = cuda::build_list(
         x.index_select(0, atoms), torch::zeros({3, 3}, options), torch::zeros({3}, torch::kBool),
-        range.reach, range.of_ghosts ? sites.size() : sites.n_owned()
+        range.reach, n_centers
     );
+    check_crowding(list.centers.numel(), n_centers, range.reach);
     if (range.of_ghosts) {
         list = edges_within_hops(list, sites.n_owned(), sites.size(), range.n_hops);
     }

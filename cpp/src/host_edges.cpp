@@ -76,10 +76,12 @@ void HostEdges::search(const double* positions) {
     for (int64_t site = 0; site < sites_.size(); ++site) {
         std::copy_n(positions + 3 * sites_.atoms[site], 3, x + 3 * site);
     }
+    const int64_t n_centers = range_.of_ghosts ? sites_.size() : sites_.n_owned();
     NeighborList list = build_neighbor_list(
         of_sites, torch::zeros({3, 3}, torch::kFloat64), torch::zeros({3}, torch::kBool),
-        range_.reach, range_.of_ghosts ? sites_.size() : sites_.n_owned()
+        range_.reach, n_centers
     );
+    check_crowding(list.centers.numel(), n_centers, range_.reach);
     if (range_.of_ghosts) {
         list = edges_within_hops(list, sites_.n_owned(), sites_.size(), range_.n_hops);
         raw_reverse_ = integers(reverse_edges(list));

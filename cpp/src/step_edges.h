@@ -44,6 +44,10 @@ system_edges_on(torch::Device device, const System& system, double cutoff, int64
 /// Throws Error when the square of a distance is below (0.01 Å)², naming both atoms.
 void check_apart(double squared_distance, int64_t a, int64_t b, const int64_t* labels);
 
+/// Throws Error where `n_centers` have more edges within `reach` [Å] than any matter has: a box
+/// that collapses would take ever longer, and say nothing.
+void check_crowding(int64_t n_edges, int64_t n_centers, double reach);
+
 /// [n_edges] Å².
 torch::Tensor squared_lengths(const StepEdges& edges);
 

@@ -1,4 +1,5 @@
 // Edges of a whole system, and the checks of atoms it shares with domains.
+#include <algorithm>
 #include <cmath>
 
 #include <torch/types.h>
@@ -14,6 +15,9 @@ namespace {
 // Å. Real atoms never come this near; the network has no meaning there, and a unit error or a
 // doubled atom is the likely cause.
 constexpr double least_distance = 0.01;
+
+// Thirty times the density of water, within 12 Å.
+constexpr int64_t most_edges_per_atom = 20000;
 
 int64_t label(int64_t atom, const int64_t* labels) { return labels ? labels[atom] : atom; }
 
@@ -65,6 +69,15 @@ void check_apart(double squared_distance, int64_t a, int64_t b, const int64_t* l
     );
 }
 
+void check_crowding(int64_t n_edges, int64_t n_centers, double reach) {
+    PETMAD_CHECK(
+        n_edges <= most_edges_per_atom * std::max<int64_t>(n_centers, 1), "atoms have ",
+        n_edges / std::max<int64_t>(n_centers, 1), " neighbors within ", reach,
+        " Å on average, more than ", most_edges_per_atom,
+        ": the cell has collapsed, or is in another unit; check cell, barostat and time step"
+    );
+}
+
 void check_positions(
     const double* positions, const int32_t* species, int64_t n_atoms, const int64_t* labels
 ) {
@@ -99,6 +112,7 @@ StepEdges system_edges(const System& system, double cutoff, int64_t n_species) {
     const torch::Tensor positions = view(system.positions, {system.n_atoms, 3});
     const torch::Tensor cell = view(system.cell.data(), {3, 3});
     const NeighborList list = build_neighbor_list(positions, cell, periodicity(system), cutoff);
+    check_crowding(list.centers.numel(), system.n_atoms, cutoff);
     take_list(edges, list);
     edges.vectors = edge_vectors(positions, cell, list);
     edges.reverse = reverse_edges_of_whole(list, system.n_atoms);
@@ -118,6 +132,7 @@ system_edges_on(torch::Device device, const System& system, double cutoff, int64
     const torch::Tensor positions = view(system.positions, {system.n_atoms, 3}).to(device);
     const torch::Tensor cell = view(system.cell.data(), {3, 3});
     const NeighborList list = cuda::build_list(positions, cell, periodicity(system), cutoff, -1);
+    check_crowding(list.centers.numel(), system.n_atoms, cutoff);
     take_list(edges, list);
     edges.vectors = cuda::list_vectors(positions, cell, list);
     edges.reverse = cuda::reverse_list(list);

@@ -381,3 +381,21 @@ def test_foreign_torch_is_named(models, tmp_path):
     assert "pair_style petmad: the plugin was built for torch" in text
     assert "torch 2.9.1 is in" in text
     assert "pip install torch==" in text
+
+
+@pytest.mark.parametrize("n_ranks", [1, 2])
+def test_a_collapsing_box_ends_the_run(models, tmp_path, n_ranks):
+    """Images without end would be searched for ever longer, without a word."""
+    box = water((2, 2, 2))
+    write_data(tmp_path / "box.data", box)
+    script = setup_lines(box, tmp_path / "box.data", models["fixed"])
+    script += """
+neigh_modify every 1 delay 0 check no
+run 0
+change_box all x scale 0.1 y scale 0.1 z scale 0.1 remap
+run 0
+"""
+    result = run_lammps(script, tmp_path, n_ranks=n_ranks, check=False, timeout=120)
+    assert result.returncode != 0
+    message = result.stdout + result.stderr
+    assert re.search(r"neighbors within 4.3 .* on average.*has collapsed", message)
