@@ -24,7 +24,6 @@ from published_errors import TESTS, Published, TestSet
 from report import RESULTS, context, save
 
 from petmad.export import export_model
-from petmad.model import Potential
 from petmad.training.checkpoint import load_potential
 from petmad.training.loss import Labels
 from petmad.training.options import Options, load_options
@@ -94,16 +93,20 @@ def judge(name: str, options: Options, order: int) -> dict[str, Any]:
     source = pathlib.Path(as_list(data["train"])[0]).parent
     took = folder / "took.json"
     tests = {}
-    for test in TESTS[name]:
-        result = evaluate(folder / "best.ckpt", source / test.file)
-        tests[test.file] = compare(test, errors_of(result, test))
-        if order > 0:
-            mean = evaluate_mean(potential, source / test.file, order)
-            compared = compare(test, errors_of(mean, test))
-            tests[test.file]["averaged"] = {
-                **mean.errors["averaged"],
-                **{part: compared[part] for part in (*QUANTITIES, *VERDICTS)},
-            }
+    with tempfile.TemporaryDirectory() as scratch:
+        exported = pathlib.Path(scratch) / "model.pt"  # means in the engine: faster
+        export_model(potential, exported)
+        for test in TESTS[name]:
+            file = source / test.file
+            result = evaluate(folder / "best.ckpt", file)
+            tests[test.file] = compare(test, errors_of(result, test))
+            if order > 0:
+                mean = evaluate(exported, file, average_order=order)
+                compared = compare(test, errors_of(mean, test))
+                tests[test.file]["averaged"] = {
+                    **mean.errors["averaged"],
+                    **{part: compared[part] for part in (*QUANTITIES, *VERDICTS)},
+                }
     return {
         "trained": {key: provenance[key] for key in ("epoch", "step", "started")},
         "epochs": provenance["options"]["training"]["epochs"],
@@ -112,14 +115,6 @@ def judge(name: str, options: Options, order: int) -> dict[str, Any]:
         **context(),
         "tests": tests,
     }
-
-
-def evaluate_mean(potential: Potential, file: pathlib.Path, order: int) -> Evaluation:
-    """Means over orientations, evaluated in the engine, which is faster."""
-    with tempfile.TemporaryDirectory() as folder:
-        model = pathlib.Path(folder) / "model.pt"
-        export_model(potential, model)
-        return evaluate(model, file, average_order=order)
 
 
 def errors_of(result: Evaluation, test: TestSet) -> dict[str, float]:

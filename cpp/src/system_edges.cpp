@@ -16,7 +16,7 @@ namespace {
 // doubled atom is the likely cause.
 constexpr double least_distance = 0.01;
 
-// Thirty times the density of water, within 12 Å.
+// Nearly thirty times the density of water, within 12 Å.
 constexpr int64_t most_edges_per_atom = 20000;
 
 int64_t label(int64_t atom, const int64_t* labels) { return labels ? labels[atom] : atom; }

@@ -174,13 +174,15 @@ def test_threads_are_set(model_path):
 @pytest.mark.parametrize(
     ("choose", "ask"),
     [
-        ("backends.cuda.matmul.fp32_precision = 'tf32'",) * 2,
+        (
+            "backends.cuda.matmul.fp32_precision = 'tf32'",
+            "backends.cuda.matmul.fp32_precision",
+        ),
         ("set_float32_matmul_precision('medium')", "get_float32_matmul_precision()"),
     ],
 )
 def test_precision_of_other_products_is_left_alone(model_path, choose, ask):
     """Torch's own, which the user has set in either of torch's ways."""
-    ask = ask.partition(" = ")[0]
     script = f"""
 import sys, warnings
 import numpy as np, torch

@@ -141,9 +141,7 @@ def losses(folder, **training):
     return [float(r["train/loss"]) for r in rows if r["train/loss"]]
 
 
-@pytest.mark.timeout(
-    900
-)  # where others use the machine and nothing is in torch's cache
+@pytest.mark.timeout(900)  # on a busy machine with nothing in the cache
 def test_training_goes_as_without(tmp_path, caplog):
     """All the way to compiled code, two epochs of six steps."""
     for name in ("plain", "compiled"):

@@ -211,8 +211,9 @@ def test_another_training_is_not_overwritten(finished, tmp_path):
     for name in ("best.ckpt", "last.ckpt"):
         (tmp_path / "other" / name).write_bytes(b"of days")
         message = r"other already holds a training, which is not that of .*last.ckpt"
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(ValueError, match=message) as caught:
             train(parse_options(values), resume=last)
+        assert ("continue it" in str(caught.value)) is (name == "last.ckpt")
         assert (tmp_path / "other" / name).read_bytes() == b"of days"
         (tmp_path / "other" / name).unlink()
 

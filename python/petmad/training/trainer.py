@@ -128,13 +128,12 @@ def check_free(folder: Path, resume: str | Path | None) -> None:
         folder.absolute().resolve()
     ):
         return
-    if (folder / "last.ckpt").exists() or (folder / "best.ckpt").exists():
+    last = folder / "last.ckpt"
+    if last.exists() or (folder / "best.ckpt").exists():
         other = "" if resume is None else f", which is not that of {resume}"
-        raise ValueError(
-            f"{folder} already holds a training{other}; continue it with `--resume "
-            f"{folder / 'last.ckpt'}`, name another folder with `--output`, or remove "
-            "it"
-        )
+        ways = [f"continue it with `--resume {last}`"] if last.exists() else []
+        ways += ["name another folder with `--output`", "or remove it"]
+        raise ValueError(f"{folder} already holds a training{other}; {', '.join(ways)}")
 
 
 def without_effect(options: Options) -> list[str]:
