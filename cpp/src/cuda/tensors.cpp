@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <dlfcn.h>
+#include <limits>
 
 #include "../precision.h"
 
@@ -43,18 +44,25 @@ Tensor as_tf32(const Tensor& x) {
 /// A power of two that brings the largest number to between 2^9 and 2^11, far from both ends of
 /// float16; stays on the device.
 Tensor scale_of(const Tensor& x) {
-    const Tensor largest = x.abs().amax().clamp_min(1e-30);
+    constexpr double order = std::numeric_limits<double>::infinity(); // of the norm: the largest
+    const Tensor largest = at::linalg_vector_norm(x, order).clamp_min(1e-30);
     return torch::exp2(10.0 - torch::floor(torch::log2(largest)));
+}
+
+/// In one pass, without a scaled copy in float32.
+Tensor as_half(const Tensor& x, const Tensor& scale) {
+    Tensor half = torch::empty(x.sizes(), x.options().dtype(torch::kFloat16));
+    return at::mul_out(half, x, scale);
 }
 
 Tensor half_product(const Tensor& x, const Tensor& matrix) {
     const Tensor of_x = scale_of(x);
     const Tensor of_matrix = scale_of(matrix);
-    const Tensor a = (x * of_x).to(torch::kFloat16);
-    const Tensor b = (matrix * of_matrix).to(torch::kFloat16);
-    const Tensor result = x.is_cpu() ? at::mm(a.to(torch::kFloat32), b.to(torch::kFloat32))
-                                     : at::mm(a, b, torch::kFloat32);
-    return result / (of_x * of_matrix);
+    const Tensor a = as_half(x, of_x);
+    const Tensor b = as_half(matrix, of_matrix);
+    Tensor result = x.is_cpu() ? at::mm(a.to(torch::kFloat32), b.to(torch::kFloat32))
+                               : at::mm(a, b, torch::kFloat32);
+    return result.div_(of_x * of_matrix);
 }
 
 } // namespace

@@ -26,8 +26,12 @@ from .start import with_targets
 
 
 LOG = logging.getLogger(__name__)
-REGULARIZERS = 10.0 ** np.arange(-12.0, 2.0)
-"""Candidates for λ, in units of the mean of C's diagonal."""
+REGULARIZERS = 10.0 ** np.arange(-12.0, 1.0)
+"""Candidates for λ, in units of the mean of C's diagonal.
+
+None is above 1: C would hardly count any more, and the bars of structures of one size
+would be alike, of those unlike all training structures, too.
+"""
 BATCH = 8
 LEAST_LEFT = 1e-9
 """Of a structure's variance that must be left when C knows it, against rounding."""
