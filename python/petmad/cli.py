@@ -326,6 +326,10 @@ def _version() -> str:
     return f"petmad {petmad.__version__}"
 
 
+INTERRUPTED = 130
+"""Exit status, as shells have it after Ctrl-C."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; errors of the user's input end in one message and status 1."""
     parsed = make_parser().parse_args(arguments)
@@ -337,6 +341,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever reads has enough, as `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except (KeyboardInterrupt, SystemExit) as stop:
+        # a training that gets SIGTERM ends so, in Lightning, without a status
+        print(
+            "petmad: stopped before the end; a training goes on with `--resume` and "
+            "its last.ckpt",
+            file=sys.stderr,
+        )
+        status = getattr(stop, "code", None) or INTERRUPTED
+        return status if isinstance(status, int) else INTERRUPTED
     except (ValueError, RuntimeError, OSError) as error:
         print(f"petmad: error: {_explain(error)}", file=sys.stderr)
         return 1

@@ -198,3 +198,17 @@ def test_help_tells_defaults(command, options, capsys):
     for option in options:
         part = text.partition(f"--{option} ")[2].partition(" --")[0]
         assert "default: " in part, option
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt(), SystemExit()])
+def test_an_interruption_is_told(tmp_path, monkeypatch, capsys, stop):
+    """SystemExit without a code is how Lightning ends a training on SIGTERM."""
+    path = tmp_path / "options.yaml"
+    path.write_text("")
+
+    def interrupt(self, *arguments, **keywords):
+        raise stop
+
+    monkeypatch.setattr("pathlib.Path.read_text", interrupt)
+    assert main(["train", str(path)]) == 130
+    assert "goes on with `--resume`" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """Reading extended XYZ: labels, keys, units, and one clear message for bad data."""
 
 import lzma
+import pathlib
 
 import ase.io
 import numpy as np
@@ -182,3 +183,12 @@ def test_water_of_the_reference_data(data_dir):
         "H": 128,
         "O": 64,
     }
+
+
+def test_blank_lines_between_frames(tmp_path):
+    """As in files that were joined."""
+    frames = write(tmp_path / "a.xyz", alloys(3))
+    joined = tmp_path / "b.xyz"
+    text = pathlib.Path(frames).read_text()
+    joined.write_text(f"{text}\n{text}\n\n")
+    assert len(read_structures(joined)) == 6

@@ -214,3 +214,16 @@ def test_subset_that_is_not_there(files):
         petmad.evaluate(
             files / "model.ckpt", files / "test.xyz", LabelKeys(group="group")
         )
+
+
+def test_labels_are_those_of_the_training(files, tmp_path):
+    """Names and units, unless given."""
+    potential, _ = checkpoint.load_potential(files / "model.ckpt")
+    data = {"energy_key": "energy", "energy_unit": "Ha", "forces_unit": "Ha/Bohr"}
+    known = tmp_path / "known.ckpt"
+    checkpoint.save(known, potential, {"options": {"data": data}})
+    keys = LabelKeys(energy_unit="Ha", forces_unit="Ha/Bohr")
+    expected = petmad.evaluate(known, files / "test.xyz", keys).errors["overall"]
+    assert petmad.evaluate(known, files / "test.xyz").errors["overall"] == expected
+    other = petmad.evaluate(known, files / "test.xyz", LabelKeys()).errors["overall"]
+    assert other != expected

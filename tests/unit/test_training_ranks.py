@@ -103,3 +103,21 @@ def test_processes_keep_step_where_labels_are_unknown(tmp_path):
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.slow
+def test_two_processes_without_energies_in_the_loss(tmp_path):
+    """Forces do not depend on the last layers' biases."""
+    values = toy_options(tmp_path, n_frames=8, devices=2, epochs=2)
+    values["training"]["loss"] = {"energy": {"weight": 0}}
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    done = subprocess.run(
+        [sys.executable, str(script), json.dumps(values), str(tmp_path / "gradients")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=280,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]

@@ -1,6 +1,7 @@
 """Trainings in stages: direct heads first, gradients of the energy after."""
 
 import csv
+import math
 from pathlib import Path
 
 import pytest
@@ -213,3 +214,14 @@ def test_direct_heads_need_an_energy_and_labels(tmp_path, model_and_batch):
     samples = [make_sample(s, [29, 79], 3.0) for s in structures]
     with pytest.raises(ValueError, match="no training structure has stress other"):
         fit_direct_scales(potential, samples, [STRESS])
+
+
+@pytest.mark.parametrize("head", ["forces", "stress"])
+def test_one_direct_head_alone(tmp_path, head):
+    """The other has no errors, and the best model is kept all the same."""
+    values = options(tmp_path, epochs=1, loss={f"direct_{head}": {"weight": 1}})
+    best = train(parse_options(values))
+    errors = checkpoint.load_potential(best)[1]["validation"]
+    assert all(math.isfinite(value) for value in errors.values())
+    assert "direct_forces_mae" in errors or head == "stress"
+    assert "direct_strain_mae" in errors or head == "forces"

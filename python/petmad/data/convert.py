@@ -68,7 +68,7 @@ def convert(
             return Conversion(n_frames, [])
         check_energies(first, keys.section)
         return Conversion(n_frames, check_gradients(first, keys.section))
-    except Exception:
+    except BaseException:  # an interruption, too: a part would pass for the whole
         if not existed:
             for file in (output, Path(f"{output}-lock")):
                 file.unlink(missing_ok=True)

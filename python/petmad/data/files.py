@@ -75,7 +75,9 @@ def _check_exists(path: Path) -> None:
 
 def _from_xyz(path: Path) -> Iterator[ase.Atoms]:
     with PACKED.get(path.suffix, open)(path, "rt") as file:
-        while (count := file.readline()).strip():
+        while count := file.readline():
+            if not count.strip():  # between files that were joined
+                continue
             rest = itertools.islice(file, int(count) + 1)
             text = io.StringIO(count + "".join(rest))
             yield ase.io.read(text, format="extxyz")

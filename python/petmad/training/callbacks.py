@@ -2,6 +2,7 @@
 
 import datetime
 import logging
+import math
 import shutil
 import time
 from pathlib import Path
@@ -107,6 +108,11 @@ class Checkpoints(Callback):
         """Keep the model if it is the best so far."""
         metrics = validation_metrics(trainer)
         score = metrics[self._monitor]
+        if math.isnan(score) and trainer.is_global_zero:
+            LOG.warning(
+                "validation: %s is not a number; best.ckpt stays as it is",
+                self._monitor,
+            )
         if not score < self.best_score:
             return
         self.best_score = score

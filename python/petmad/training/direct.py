@@ -5,7 +5,7 @@ them alone and turn to gradients of the energy later (:mod:`petmad.training.stag
 Their scales are the root mean squares of forces and of strain gradients per atom.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 
@@ -98,6 +98,17 @@ def true_direct(batch: Batch) -> Labels:
     )
     strains = batch.strain_gradients.masked_fill(other[:, None, None], float("nan"))
     return Labels(torch.full_like(batch.energies, float("nan")), forces, strains)
+
+
+def of_heads(labels: Labels, heads: Collection[str]) -> Labels:
+    """Labels, unknown where there is no head to compare with them."""
+    unknown = float("nan")
+    return labels._replace(
+        forces=labels.forces if FORCE.name in heads else labels.forces * unknown,
+        strain_gradients=labels.strain_gradients
+        if STRESS.name in heads
+        else labels.strain_gradients * unknown,
+    )
 
 
 def direct_terms(

@@ -13,7 +13,13 @@ from petmad.data.augmentation import random_rotation
 from petmad.model import Potential
 
 from .compiled import CompiledPrediction
-from .direct import direct_labels, direct_targets, direct_terms, true_direct
+from .direct import (
+    direct_labels,
+    direct_targets,
+    direct_terms,
+    of_heads,
+    true_direct,
+)
 from .loss import (
     Labels,
     Levels,
@@ -131,9 +137,9 @@ class TrainingModule(lightning.LightningModule):
         logged["train/learning_rate"] = self.optimizers().param_groups[0]["lr"]
         logged["train/skipped"] = float(self.n_skipped)
         self.log_dict(logged, batch_size=len(batch.n_atoms))
-        if self.targets and not self.direct and self.trainer.world_size > 1:
-            # DDP wants a gradient of every head, also where its labels are unknown;
-            # with direct heads it looks for those that rest.
+        if not self.direct and self.trainer.world_size > 1:
+            # DDP wants a gradient of everything: of heads whose labels are unknown, of
+            # what forces do not depend on; with direct heads it looks for what rests.
             loss = loss + self.zero()
         return loss
 
@@ -268,7 +274,7 @@ class TrainingModule(lightning.LightningModule):
         if self.direct:
             self.direct_errors.add(
                 direct_labels(self.potential, tensors, batch),
-                true_direct(batch),
+                of_heads(true_direct(batch), self.direct),
                 batch.n_atoms,
             )
         if predicted is None:

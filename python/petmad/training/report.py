@@ -17,7 +17,9 @@ from petmad.data.structures import LabelKeys, check_species
 from petmad.rotations import rotation_grid
 
 from .breakdown import break_down, uncertainty_quality
+from .checkpoint import load_any
 from .evaluation import Prediction, Predictor, load_predictor
+from .label_names import tell, trained_keys
 from .loss import ENERGY
 from .orientations import averaged, rotational_errors
 
@@ -92,7 +94,8 @@ def evaluate(
         model: checkpoint (evaluated in plain torch) or exported file (in the engine).
         file: labelled structures, one file or several; frames without forces or stress
             count for the others.
-        keys: names and units of the labels; ``keys.group`` names the subsets.
+        keys: names and units of the labels; ``keys.group`` names the subsets; by
+            default those of the model's training, where it tells them.
         target: which energy of a checkpoint.
         rotation_order: of a grid of rotations (Lebedev), with inversion, over which ten
             structures are turned to measure how much predictions depend on the
@@ -109,6 +112,10 @@ def evaluate(
         raise ValueError(
             f"{model} has no energy; its tensors have their own evaluation"
         )
+    if keys is None and Path(model).suffix != ".pt2":
+        keys = trained_keys(load_any(model)[1], target)
+        keys = None if keys is None else dataclasses.replace(keys, section="")
+        tell(keys or LabelKeys())
     return evaluate_with(predictor, model, file, keys, rotation_order, average_order)
 
 
