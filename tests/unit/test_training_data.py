@@ -196,6 +196,34 @@ def test_level_with_files_of_its_own_is_validated(two_levels):
         load_structures(parse_options(two_levels))
 
 
+def test_level_with_its_own_two_files_is_not_split(two_levels):
+    del two_levels["data"]["valid"]
+    two_levels["data"]["valid_fraction"] = 0.25
+    train_set, valid = load_structures(parse_options(two_levels))
+    assert [s.level for s in train_set if s.level == 2] == [2] * 4
+    assert [s.level for s in valid if s.level == 2] == [2] * 4
+    apart = {s.source for s in valid if s.level == 0}
+    assert len(apart) == 2
+    assert apart.isdisjoint(s.source for s in train_set)
+
+
+def test_gradients_of_shared_files_are_those_of_one_energy(two_levels, caplog):
+    """Without a name, a level does not take the forces and stress of the main one."""
+    options = parse_options(two_levels)
+    for again in (options, parse_options(options.to_dict())):
+        caplog.clear()
+        first, second = load_structures(again)[0][0], load_structures(again)[0][9]
+        assert (first.source, first.level, second.level) == (second.source, 0, 1)
+        assert first.forces is not None
+        assert second.forces is None
+        assert second.stress is None
+        assert "data.levels.scan: energies alone are learned" in caplog.text
+        assert "data.levels.other" not in caplog.text
+    two_levels["data"]["levels"]["scan"]["forces"] = {"key": "forces"}
+    second = load_structures(parse_options(two_levels))[0][9]
+    assert np.array_equal(second.forces, first.forces)
+
+
 def test_level_without_labels(two_levels):
     two_levels["data"]["levels"]["scan"]["energy"] = {"key": "nowhere"}
     with pytest.raises(ValueError, match=r"train.xyz has no `nowhere`, needed"):

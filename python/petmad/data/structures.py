@@ -89,8 +89,8 @@ class LabelKeys:
     """
 
     energy: str | None = "energy"
-    forces: str = "forces"
-    stress: str = "stress"
+    forces: str | None = "forces"
+    stress: str | None = "stress"
     tensors: tuple[TensorLabel, ...] = ()
     virial: str | None = None
     group: str | None = None

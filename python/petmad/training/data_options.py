@@ -31,12 +31,13 @@ class LabelOptions(Section):
     """Name of the energy in the files; null trains tensor targets alone."""
     energy_unit: str = "eV"
     """Its unit: eV, meV, Ha, Ry, kcal/mol, kJ/mol."""
-    forces_key: str = "forces"
-    """Name of the forces."""
+    forces_key: str | None = "forces"
+    """Name of the forces; null reads none. So does a level without files of its own
+    that gives no name: ``forces`` are those of the main energy."""
     forces_unit: str = "eV/Å"
     """Their unit, an energy per length: eV/Å, Ha/Bohr."""
-    stress_key: str = "stress"
-    """Name of the stress, positive in tension."""
+    stress_key: str | None = "stress"
+    """Name of the stress, positive in tension; null reads none, likewise."""
     stress_unit: str = "eV/Å^3"
     """Its unit: eV/Å^3, GPa, kbar, Ha/Bohr^3."""
     virial_key: str | None = None
@@ -132,3 +133,12 @@ class DataOptions(LabelOptions):
     called ``energy/NAME``, and options as shown below as comments."""
     atomic_numbers: list[int] | None = None
     """Elements of the model; by default those of the training structures."""
+
+    @pydantic.model_validator(mode="after")
+    def _reads_gradients_of_one_energy(self) -> "DataOptions":
+        """No level takes the main one's labels because their names are the usual."""
+        for level in self.levels.values():
+            if level.train is None:
+                for name in {"forces_key", "stress_key"} - level.model_fields_set:
+                    setattr(level, name, None)
+        return self

@@ -91,16 +91,23 @@ def load_structures(
         keys = level.label_keys(
             index, tensors=labels, group=data.group_key, section=section
         )
-        needs_forces = wants_forces and level.require_forces and not skips
+        has_name = level.forces_key is not None
+        needs_forces = wants_forces and level.require_forces and has_name and not skips
         return [
             read_structures(file, keys, needs_forces, skips) for file in as_list(files)
         ]
 
-    train, valid = read(data.train, data, 0), []
+    train, valid, whole = read(data.train, data, 0), [], []
     if data.valid is not None:
         valid = read(data.valid, data, 0)
     for index, (name, level) in enumerate(data.levels.items(), start=1):
         shares = level.train is None
+        if shares and wants_forces and level.forces_key is None:
+            LOG.warning(
+                "data.levels.%s: energies alone are learned from `data.train`, whose "
+                "forces belong to the main energy; name its own with `forces_key`",
+                name,
+            )
         own = read(level.train or data.train, level, index, shares)
         if level.valid is not None:
             valid += read(level.valid, level, index)
@@ -109,11 +116,13 @@ def load_structures(
         elif data.valid is not None:
             kept, apart = split(join(own), data, f"data.levels.{name}.valid")
             own, valid = [kept], [*valid, apart]
-        train += own
+        # Frames of a shared file go where those of the main energy go, files or not.
+        is_whole = level.valid is not None and not shares
+        (whole if is_whole else train).extend(own)
     if data.valid is not None:
-        return join(train), join(valid)
+        return join([*train, *whole]), join(valid)
     kept, apart = split(join(train), data)
-    return kept, join([apart, *valid])
+    return join([kept, *whole]), join([apart, *valid])
 
 
 def check_labels(structures: list[Structure], levels: list[str]) -> None:
