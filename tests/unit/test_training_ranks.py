@@ -33,17 +33,13 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.slow
-def test_gradients_of_two_processes_are_those_of_one(tmp_path):
-    """Of the first step, where the processes have unequal numbers of known labels."""
-    values = toy_options(tmp_path, epochs=1, dtype="float64", threads=1)
-    frames = alloys(8, seed=1)
-    first, second = np.random.default_rng([0, 0]).permutation(8)[:4].reshape(2, 2)
-    for k in second:
-        frames[k].calc.results.pop("forces")
-    frames[first[0]].calc.results.pop("stress")
-    values["data"]["train"] = write(tmp_path / "train.xyz", frames)
-    values["data"]["require_forces"] = False
+def first_batches():
+    """Frames of the first step of two processes, of eight, two each."""
+    return np.random.default_rng([0, 0]).permutation(8)[:4].reshape(2, 2)
+
+
+def check_gradients(tmp_path, values):
+    """Of the first step, of one process with both batches and of two."""
     values["training"]["warmup_fraction"] = 0.0
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
@@ -71,12 +67,51 @@ def test_gradients_of_two_processes_are_those_of_one(tmp_path):
             two[name], gradient, rtol=1e-9, atol=1e-12 + 1e-10 * largest
         )
     assert any(float(gradient.abs().max()) > 1e-3 for gradient in one.values())
+
+
+@pytest.mark.slow
+def test_gradients_of_two_processes_are_those_of_one(tmp_path):
+    """Of the first step, where the processes have unequal numbers of known labels."""
+    values = toy_options(tmp_path, epochs=1, dtype="float64", threads=1)
+    frames = alloys(8, seed=1)
+    first, second = first_batches()
+    for k in second:
+        frames[k].calc.results.pop("forces")
+    frames[first[0]].calc.results.pop("stress")
+    values["data"]["train"] = write(tmp_path / "train.xyz", frames)
+    values["data"]["require_forces"] = False
+    check_gradients(tmp_path, values)
     best = [
         torch.load(tmp_path / f"run{n}" / "best.ckpt", weights_only=True)
         for n in (1, 2)
     ]
     first, second = (b["petmad"]["provenance"]["validation"] for b in best)
     assert first["forces_mae"] == pytest.approx(second["forces_mae"], rel=1e-3)
+
+
+@pytest.mark.slow
+def test_gradients_of_tensors_in_two_processes(tmp_path):
+    """Of atoms, where one process has three times as many, and of fewer known frames.
+
+    The turned copies have a term of their own, over rows whether known or not.
+    """
+    values = toy_options(tmp_path, epochs=1, dtype="float64", threads=1)
+    frames = [atoms.copy() for atoms in alloys(8, seed=1)]
+    first, second = first_batches()
+    for k in second:
+        frames[k] *= (1, 1, 3)
+    rng = np.random.default_rng(0)
+    for k, atoms in enumerate(frames):
+        atoms.arrays["q"] = rng.standard_normal(len(atoms))
+        if k != first[0]:
+            atoms.info["mu"] = rng.standard_normal(3)
+    file = write(tmp_path / "train.xyz", frames)
+    values["data"] = {"train": file, "valid": file, "energy_key": None}
+    values["targets"] = {
+        "q": {"kind": "scalar", "per_atom": True},
+        "mu": {"kind": "vector", "spread_weight": 2.0},
+    }
+    check_gradients(tmp_path, values)
 
 
 @pytest.mark.slow

@@ -40,6 +40,7 @@ from .tensors import (
     TensorTarget,
     gather,
     in_units,
+    known_components,
     scaled_tensors,
     tensor_terms,
 )
@@ -126,9 +127,11 @@ class TrainingModule(lightning.LightningModule):
         """The loss of a batch."""
         terms, _, tensors = self.terms(self.potential, batch, create_graph=True)
         rotation = random_rotation(self.options.seed, self.global_step, batch_idx)
-        terms.update(
-            turning_terms(self.potential, batch, tensors, self.targets, rotation)
-        )
+        if self.targets:
+            counts = self.shared_counts(known_components(tensors, self.targets))
+            terms |= turning_terms(
+                self.potential, batch, tensors, self.targets, rotation, counts
+            )
         loss = total(terms)
         if loss is None:  # none of its labels is known; processes keep step with others
             return self.zero()
@@ -208,7 +211,7 @@ class TrainingModule(lightning.LightningModule):
                 *self.in_units_of_the_loss(predicted, labels, batch),
                 batch.n_atoms,
                 loss,
-                self.shared_counts(labels) if create_graph else None,
+                self.shared_counts(known_counts(labels)) if create_graph else None,
             )
             terms |= self.direct_terms(atomic, batch, create_graph)
         else:
@@ -217,8 +220,11 @@ class TrainingModule(lightning.LightningModule):
             spec.name: gather(spec, atomic[spec.name], batch.graph)
             for spec, _ in self.targets
         }
-        scaled = scaled_tensors(self.potential, batch, self.targets)
-        terms.update(tensor_terms(tensors, scaled, batch.n_atoms, self.targets))
+        if self.targets:
+            scaled, counts = scaled_tensors(self.potential, batch, self.targets), None
+            if create_graph:
+                counts = self.shared_counts(known_components(scaled, self.targets))
+            terms |= tensor_terms(tensors, scaled, batch.n_atoms, self.targets, counts)
         tensors |= {name: atomic[name] for name in self.direct}
         return terms, predicted, tensors
 
@@ -229,7 +235,8 @@ class TrainingModule(lightning.LightningModule):
         if not self.direct:
             return {}
         predicted = direct_labels(self.potential, atomic, batch)
-        counts = self.shared_counts(true_direct(batch)) if is_shared else None
+        known = known_counts(true_direct(batch))
+        counts = self.shared_counts(known) if is_shared else None
         return direct_terms(self.potential, predicted, batch, self.stage.loss, counts)
 
     def in_units_of_the_loss(
@@ -243,11 +250,11 @@ class TrainingModule(lightning.LightningModule):
         graph = batch.graph
         return times(predicted, scales, graph), times(targets, scales, graph)
 
-    def shared_counts(self, targets: Labels) -> torch.Tensor | None:
+    def shared_counts(self, counts: torch.Tensor) -> torch.Tensor | None:
         """Means over the processes of a step; None where there is one."""
         if self.trainer.world_size == 1:
             return None
-        return self.trainer.strategy.reduce(known_counts(targets), reduce_op="mean")
+        return self.trainer.strategy.reduce(counts, reduce_op="mean")
 
     def on_validation_epoch_start(self) -> None:
         """Forget the errors of the last validation."""

@@ -56,6 +56,23 @@ def block_names(spec: TargetSpec) -> list[str]:
     return [f"{spec.name}_l{order}" for order, _ in spec.blocks]
 
 
+def names_of(targets: Sequence[TensorTarget]) -> list[str]:
+    """Of the blocks of all targets, in order."""
+    return [name for spec, _ in targets for name in block_names(spec)]
+
+
+def known_components(
+    labels: dict[str, torch.Tensor], targets: Sequence[TensorTarget]
+) -> torch.Tensor:
+    """Numbers of components that are not NaN, of each block, [n_blocks] float64."""
+    counts = [
+        (~torch.isnan(labels[spec.name][:, part])).sum()
+        for spec, _ in targets
+        for _, part in block_slices(spec)
+    ]
+    return torch.stack(counts).double()
+
+
 def gather(spec: TargetSpec, atomic: torch.Tensor, graph: EdgeGraph) -> torch.Tensor:
     """Rows of a target [n_rows, n_components] float64 from values per atom."""
     atomic = atomic.to(torch.float64)
@@ -83,12 +100,22 @@ def tensor_terms(
     scaled: dict[str, torch.Tensor],
     n_atoms: torch.Tensor,
     targets: Sequence[TensorTarget],
+    counts: torch.Tensor | None = None,
 ) -> dict[str, torch.Tensor]:
     """Loss of each block times its weights; blocks without known labels are left out.
 
     The mean square over all components of a block does not change when it turns.
+
+    Args:
+        predicted: [n_rows, n_components] by target.
+        scaled: what they should be, NaN where unknown.
+        n_atoms: [n_structures].
+        targets: in the order of the counts.
+        counts: [n_blocks] what the sums over blocks are divided by, in place of the
+            number of known components; see :func:`known_components`.
     """
-    terms = {}
+    terms: dict[str, torch.Tensor] = {}
+    remaining = [None] * len(names_of(targets)) if counts is None else list(counts)
     for spec, options in targets:
         residual = predicted[spec.name] - scaled[spec.name]
         if not spec.per_atom:
@@ -98,7 +125,10 @@ def tensor_terms(
             block_names(spec), block_slices(spec), weights, strict=True
         ):
             term = term_value(
-                residual[:, part], scaled[spec.name][:, part], options.loss
+                residual[:, part],
+                scaled[spec.name][:, part],
+                options.loss,
+                remaining.pop(0),
             )
             if term is not None and weight > 0:
                 terms[name] = weight * term
@@ -114,7 +144,7 @@ class TensorErrors:
 
     def __init__(self, targets: Sequence[TensorTarget]) -> None:
         self.targets = list(targets)
-        self.names = [name for spec, _ in self.targets for name in block_names(spec)]
+        self.names = names_of(self.targets)
         self.units = {
             name: spec.unit for spec, _ in self.targets for name in block_names(spec)
         }

@@ -13,7 +13,7 @@ from petmad.data import Batch
 from petmad.data.tensors import rotate_components
 from petmad.model import Potential
 
-from .tensors import TensorTarget, block_names, block_slices, gather
+from .tensors import TensorTarget, block_names, block_slices, gather, names_of
 
 
 def turning_terms(
@@ -22,6 +22,7 @@ def turning_terms(
     predicted: dict[str, torch.Tensor],
     targets: Sequence[TensorTarget],
     rotation: torch.Tensor,
+    counts: torch.Tensor | None = None,
 ) -> dict[str, torch.Tensor]:
     """Half the mean squared difference between two orientations, times its weight.
 
@@ -34,10 +35,14 @@ def turning_terms(
         predicted: [n_rows, n_components] by target, from that evaluation.
         targets: those without a ``spread_weight`` are passed over.
         rotation: [3, 3] float64, of O(3).
+        counts: [n_blocks] what the sums over blocks of all targets are divided by, in
+            place of the number of components.
 
     Returns:
         ``<block>_spread`` for each block; empty, and no evaluation, without weights.
     """
+    names = names_of(targets)
+    divisors = {} if counts is None else dict(zip(names, counts, strict=True))
     targets = [target for target in targets if target.options.spread_weight > 0]
     if not targets:
         return {}
@@ -57,5 +62,7 @@ def turning_terms(
             block_names(spec), block_slices(spec), weights, strict=True
         ):
             factor = options.spread_weight * options.loss.weight * weight
-            terms[f"{name}_spread"] = factor * difference[:, part].square().mean() / 2
+            squares = difference[:, part].square()
+            divisor = divisors.get(name, squares.numel())
+            terms[f"{name}_spread"] = factor * squares.sum() / divisor / 2
     return terms
