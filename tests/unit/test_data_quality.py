@@ -1,5 +1,7 @@
 """What is odd in a set: what is counted, and what units and signs give away."""
 
+import re
+
 import ase
 import ase.units
 import numpy as np
@@ -62,7 +64,11 @@ def test_right_labels_have_slope_one():
     _, stress = slopes(structures_of(trajectory(strain=0.005)))
     assert stress.is_clear
     assert stress.value == pytest.approx(1, abs=0.1)
-    assert len(check_gradients(structures_of(trajectory()))) == 1
+    plain, strained = (structures_of(trajectory(strain=s)) for s in (0.0, 0.005))
+    forces, stress = check_gradients(plain)
+    assert re.search(r"by 0\.997 times the work of the forces \(11 pairs", forces)
+    assert re.search(r"of the stress could not be checked \(0 pairs", stress)
+    assert "times the work of the stress" in check_gradients(strained)[-1]
 
 
 @pytest.mark.parametrize(
@@ -82,8 +88,41 @@ def test_wrong_signs_and_units_are_found(name, factor, strain, message):
         check_gradients(structures_of(frames))
 
 
+def test_slopes_that_no_unit_explains_are_told(caplog):
+    check_gradients(structures_of(scale(trajectory(), "forces", 1 / 3)))
+    assert "by 2.99 times the work of the forces" in caplog.text
+    assert "look at names and units of these labels" in caplog.text
+
+
+def test_energies_per_atom_show_in_the_work_of_forces():
+    frames = scale(trajectory(), "energy", 1 / 8)
+    with pytest.raises(ValueError, match=r"energies are per atom; name the total with"):
+        check_gradients(structures_of(frames))
+
+
+def test_energies_per_atom_show_in_cells_of_several_sizes():
+    frames = alloys(16, seed=1)
+    for i, atoms in enumerate(frames):
+        energy = atoms.get_potential_energy() - 1000.0 * len(atoms)
+        if i % 2:
+            atoms *= (1, 1, 2)
+            energy *= 2
+        atoms.calc = SinglePointCalculator(
+            atoms, energy=energy, forces=np.zeros((len(atoms), 3))
+        )
+    check_energies(structures_of(frames))
+    for atoms in frames:
+        scale([atoms], "energy", 1 / len(atoms))
+    with pytest.raises(ValueError, match=r"for 4 atoms of a.xyz, frame 0, but"):
+        check_energies(structures_of(frames))
+
+
 def test_frames_far_apart_tell_nothing():
-    assert check_gradients(structures_of(alloys(20))) == []
+    lines = check_gradients(structures_of(alloys(20)))
+    assert [line.partition(" could")[0] for line in lines] == [
+        "signs and units of the forces",
+        "signs and units of the stress",
+    ]
 
 
 def test_files_of_two_units_are_told():

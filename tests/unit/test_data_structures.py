@@ -47,7 +47,7 @@ def test_other_keys_in_info_and_arrays(tmp_path):
     atoms.calc = None
     atoms.info["dft_energy"] = energy
     atoms.arrays["dft_forces"] = forces
-    atoms.info["dft_stress"] = np.arange(9.0)
+    atoms.info["dft_stress"] = np.array([0.0, 1, 2, 1, 4, 5, 2, 5, 8])
     path = write(tmp_path / "a.xyz", [atoms])
     keys = LabelKeys("dft_energy", "dft_forces", "dft_stress")
     (structure,) = read_structures(path, keys)
@@ -128,6 +128,19 @@ def test_nan_position_is_refused():
     atoms.positions[2, 1] = np.nan
     with pytest.raises(ValueError, match="positions of toy is not finite"):
         to_structure(atoms, "toy", LabelKeys())
+
+
+def test_lopsided_stress_is_refused():
+    """But for the noise of a code."""
+    atoms = alloys(1)[0]
+    stress = atoms.get_stress(voigt=False)
+    stress[0, 1] += 0.01 * np.abs(stress).max()
+    atoms.calc = None
+    atoms.info |= {"energy": 1.0, "stress": stress}
+    to_structure(atoms, "a.xyz, frame 0", LabelKeys(), needs_forces=False)
+    stress[0, 1] += 0.1 * np.abs(stress).max()
+    with pytest.raises(ValueError, match=r"stress of a.xyz, frame 0 is not symmetric"):
+        to_structure(atoms, "a.xyz, frame 0", LabelKeys(), needs_forces=False)
 
 
 def test_misshapen_stress_is_refused():

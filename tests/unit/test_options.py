@@ -37,6 +37,7 @@ def test_values_arrive():
     assert options.training.energy_scale == 0.5
 
 
+STAGES = [{"epochs": 1}, {"epochs": 1, "loss": {"forces": {"weight": 0}}}]
 UNWEIGHTED = {
     "epochs": 1,
     "loss": {name: {"weight": 0} for name in ("energy", "forces", "stress")},
@@ -81,6 +82,17 @@ UNWEIGHTED = {
             {"training": {"epochs": 2, "stages": [{"epochs": 1}, UNWEIGHTED]}},
             r"nothing to train: all weights of `training.stages.1.loss` and of",
         ),
+        (
+            {"training": {"epochs": 2, "monitor": "loss", "stages": STAGES}},
+            r"`training`: `monitor: loss` would compare the losses of `stages`",
+        ),
+        (
+            {"training": {"mixed_precision": True, "dtype": "float64"}},
+            r"`training`: `mixed_precision` runs .* but `dtype` is float64; choose",
+        ),
+        ({"training": {"energy_scale": float("inf")}}, r"energy_scale.* finite number"),
+        ({"data": {**DATA, "split_seed": -1}}, r"`data.split_seed`: .*got -1"),
+        ({"data": {**DATA, "atomic_numbers": [8, 200]}}, r"to 118; got 200"),
         ({"model": {"d_pet": 30}}, r"`model`: `num_heads` must divide `d_pet`"),
         ({"model": {"activation": "ReLU"}}, r"`activation` must be one of SwiGLU"),
     ],

@@ -15,6 +15,7 @@ from toy_data import alloys, write
 from toy_data import options as toy_options
 
 from petmad.data import collate, read_structures
+from petmad.data.convert import convert
 from petmad.data.sampler import AtomPacking, ResumableBatchSampler
 from petmad.data.structures import LabelKeys, to_structure
 from petmad.training import checkpoint
@@ -222,6 +223,28 @@ def test_gradients_of_shared_files_are_those_of_one_energy(two_levels, caplog):
     two_levels["data"]["levels"]["scan"]["forces"] = {"key": "forces"}
     second = load_structures(parse_options(two_levels))[0][9]
     assert np.array_equal(second.forces, first.forces)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_charges_are_checked_before_training(tmp_path, caplog, packed):
+    """In all structures, those of validation too, whether the model reads them."""
+    values = toy_options(tmp_path)
+    frames = alloys(4, seed=2)
+    frames[2].info.update(charge=-11, spin=2)
+    values["data"]["valid"] = write(tmp_path / "valid.xyz", frames)
+    if packed:
+        packed_file = tmp_path / "valid.aselmdb"
+        convert([values["data"]["valid"]], packed_file, LabelKeys(section=""))
+        values["data"]["valid"] = str(packed_file)
+    load_splits(parse_options(values))
+    assert "such as charge -11 and multiplicity 2, which the model" in caplog.text
+    values["model"] = {**values["model"], "system_conditioning": True}
+    with pytest.raises(ValueError, match=r"frame 2 has charge -11 and multiplicity 2"):
+        load_splits(parse_options(values))
+    values["model"]["max_charge"] = 11
+    caplog.clear()
+    load_splits(parse_options(values))
+    assert "charge" not in caplog.text
 
 
 def test_level_without_labels(two_levels):

@@ -316,6 +316,21 @@ def test_fine_tuning_to_a_new_element(values, tmp_path):
     assert report["validation"]["energy"]["before"] is None
 
 
+def test_another_zero_of_energy_is_told(values, tmp_path, caplog):
+    frames = alloys(13, seed=1)
+    for atoms in frames:
+        atoms.calc.results["energy"] += float(np.sum(atoms.numbers)) * 10.0
+    values["data"]["train"] = write(tmp_path / "train.xyz", frames)
+    del values["data"]["valid"]
+    train(parse_options(values))
+    assert "the data have another zero of energy than the model" in caplog.text
+    caplog.clear()
+    values["finetune"] = {"composition": "fit"}
+    values["output"] = str(tmp_path / "fitted")
+    train(parse_options(values))
+    assert "another zero" not in caplog.text
+
+
 def test_report_tells_what_was_gained_and_lost(values, tmp_path, capsys):
     base = write(tmp_path / "base.xyz", alloys(3, seed=9))
     values["finetune"] = {"base": base}

@@ -20,7 +20,8 @@ from petmad.training import checkpoint
 from petmad.training.evaluation import evaluate, load_predictor
 from petmad.training.module import TrainingModule
 from petmad.training.options import TrainingOptions, parse_options
-from petmad.training.trainer import fit_baseline, train, without_effect
+from petmad.training.trainer import fit_baseline, train
+from petmad.training.unread import without_effect
 
 
 KILLED = """
@@ -257,6 +258,23 @@ def test_options_without_effect_are_told():
         "training.energy_scale",
         "training.embedding_gain",
     ]
+    values["training"] = {"start_from": "a.ckpt", "parameters": "heads"}
+    values["finetune"] |= {"rank": 8, "train_heads": True}
+    values["data"] |= {"valid": "b.xyz", "valid_fraction": 0.3, "split_seed": 1}
+    values["data"] |= {"virial_unit": "Ha"}
+    findings = without_effect(parse_options(values))
+    assert [
+        finding.replace("`", "").split(" has no effect ") for finding in findings
+    ] == [
+        ["finetune.rank", "with training.parameters: heads"],
+        ["finetune.train_heads", "with training.parameters: heads"],
+        ["data.valid_fraction", "beside data.valid"],
+        ["data.split_seed", "beside data.valid"],
+        ["data.virial_unit", "without data.virial_key"],
+    ]
+    values["training"]["parameters"] = "lora"
+    values["data"] |= {"virial_key": "v", "levels": {"scan": {"train": "c.xyz"}}}
+    assert without_effect(parse_options(values)) == []
 
 
 def test_a_training_tells_what_has_no_effect(tmp_path, caplog):

@@ -133,6 +133,7 @@ def test_unlabelled_frames_are_unknown():
     [
         ("polarizability", np.ones(4), "must have 9 numbers per structure .*symmetric"),
         ("polarizability", np.full(9, np.nan), "is not finite"),
+        ("polarizability", "high", r"frame \d.* must be numbers, got 'high'"),
         ("polarizability", np.arange(9.0), r"is not symmetric \(off by .*kind: matrix"),
     ],
 )

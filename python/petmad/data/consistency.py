@@ -5,11 +5,13 @@ forces and of the stress, by the trapezoidal rule
 
     ΔE ≈ -½ Σ (F₁ + F₂)·Δx + ½ (V₁ σ₁ + V₂ σ₂) : ε .
 
-The slope of ΔE against the work is 1; -1 tells a wrong sign, 27.2 a Hartree. Between
-files, energies in two units cannot be explained by one energy per element.
+The slope of ΔE against the work is 1; -1 tells a wrong sign, 27.2 a Hartree, 1 / n
+energies per atom. Between files, energies in two units cannot be explained by one
+energy per element, nor those per atom of structures of several sizes.
 """
 
 import itertools
+import logging
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -21,6 +23,7 @@ from .structures import Structure
 from .units import ENERGY_FACTORS
 
 
+LOG = logging.getLogger(__name__)
 CLOSE = 0.3
 """Å; frames whose atoms moved less are compared."""
 SMALL_STRAIN = 0.05
@@ -31,6 +34,8 @@ NEAR = 1.25
 """Factor within which a slope is recognised: that of water of 192 atoms is 1.05."""
 ROUNDING = 1e-4
 """eV/atom; smaller spreads mean nothing."""
+N_ELEMENTS = 119
+"""And 0, no element."""
 CONTRAST = 20.0
 """How many times better another unit must explain two files."""
 
@@ -42,11 +47,13 @@ class Slope(NamedTuple):
         value: 1 where they fit.
         correlation: between -1 and 1.
         n_pairs: pairs of frames.
+        n_atoms: of a frame, on average; 1 over it is the slope of energies per atom.
     """
 
     value: float
     correlation: float
     n_pairs: int
+    n_atoms: float
 
     @property
     def is_clear(self) -> bool:
@@ -60,6 +67,7 @@ class Work(NamedTuple):
     energy: float
     forces: float
     stress: float
+    n_atoms: int
 
 
 def work_between(a: Structure, b: Structure) -> Work | None:
@@ -85,7 +93,7 @@ def work_between(a: Structure, b: Structure) -> Work | None:
     if np.abs(moved).max() > CLOSE or (np.abs(moved).max() == 0 and stress == 0):
         return None
     forces = -0.5 * float(np.sum((a.forces + b.forces) * moved))
-    return Work(b.energy - a.energy, forces, stress)
+    return Work(b.energy - a.energy, forces, stress, len(a.atomic_numbers))
 
 
 def _are_comparable(a: Structure, b: Structure) -> bool:
@@ -110,17 +118,23 @@ def slopes(structures: Sequence[Structure]) -> tuple[Slope, Slope]:
     rigid = [s for s in steps if abs(s.stress) < 0.1 * abs(s.forces)]
     moving = [s for s in steps if abs(s.stress) > abs(s.forces)]
     return (
-        _slope([s.forces for s in rigid], [s.energy - s.stress for s in rigid]),
-        _slope([s.stress for s in moving], [s.energy - s.forces for s in moving]),
+        _slope([(s.forces, s.energy - s.stress, s.n_atoms) for s in rigid]),
+        _slope([(s.stress, s.energy - s.forces, s.n_atoms) for s in moving]),
     )
 
 
-def _slope(work: list[float], energies: list[float]) -> Slope:
-    x, y = np.array(work), np.array(energies)
-    if len(x) == 0 or not np.any(x) or not np.any(y):
-        return Slope(1.0, 0.0, len(x))
+def _slope(steps: list[tuple[float, float, int]]) -> Slope:
+    """Of pairs of frames: work, change of energy, number of atoms."""
+    x, y, sizes = np.array(steps).reshape(-1, 3).T
+    if not np.any(x) or not np.any(y):
+        return Slope(1.0, 0.0, len(x), 1.0)
     product = float(x @ y)
-    return Slope(product / float(x @ x), product / np.sqrt((x @ x) * (y @ y)), len(x))
+    return Slope(
+        product / float(x @ x),
+        product / np.sqrt((x @ x) * (y @ y)),
+        len(x),
+        float(sizes.mean()),
+    )
 
 
 def check_gradients(
@@ -133,7 +147,7 @@ def check_gradients(
         section: whose options the message names, see ``option_names.py``.
 
     Returns:
-        Lines to report: the slopes that could be found.
+        Lines to report: the slopes that could be found, and which could not.
 
     Raises:
         ValueError: a slope tells a wrong sign or unit.
@@ -141,28 +155,52 @@ def check_gradients(
     lines = []
     for what, slope in zip(("forces", "stress"), slopes(structures), strict=True):
         if not slope.is_clear:
+            if any(getattr(structure, what) is not None for structure in structures):
+                lines.append(
+                    f"signs and units of the {what} could not be checked "
+                    f"({slope.n_pairs} pairs of close frames to compare energies of)"
+                )
             continue
         lines.append(
-            f"energies change by {slope.value:.2f} times the work of the {what} "
+            f"energies change by {slope.value:.3g} times the work of the {what} "
             f"({slope.n_pairs} pairs of close frames)"
         )
-        suspect = _suspect(slope.value, what, section)
-        if suspect:
-            raise ValueError(
-                f"{lines[-1]}, from {structures[0].source} on, where it should be 1 "
-                f"time: {suspect}; or turn this check off with {without_check(section)}"
-            )
+        if _is_near(slope.value, 1.0):
+            continue
+        suspects = _suspects(slope, what, section)
+        told = f"{lines[-1]}, from {structures[0].source} on, where it should be 1 time"
+        if not suspects:
+            LOG.warning("%s: look at names and units of these labels", told)
+            continue
+        raise ValueError(
+            f"{told}: {', or '.join(suspects)}; or turn this check off with "
+            f"{without_check(section)}"
+        )
     return lines
 
 
-def _suspect(slope: float, what: str, section: str) -> str:
-    """What a slope is likely to mean; empty where it is fine or unrecognised."""
-    if _is_near(slope, -1.0):
+def _suspects(slope: Slope, what: str, section: str) -> list[str]:
+    """What a slope is likely to mean; empty where it is unrecognised."""
+    if _is_near(slope.value, -1.0):
         virial = f"name a virial with {option(section, 'virial_key')}"
         mend = virial if what == "stress" else "turn it"
-        return f"the {what} have the wrong sign; {mend}"
-    if _is_near(slope, 1.0):
-        return ""
+        return [f"the {what} have the wrong sign; {mend}"]
+    suspects = [_unit_suspect(slope.value, what, section)]
+    if slope.n_atoms > 1 and _is_near(abs(slope.value), 1 / slope.n_atoms):
+        suspects.append(_total_is_wanted(section))
+    return [suspect for suspect in suspects if suspect]
+
+
+def _total_is_wanted(section: str) -> str:
+    """That energies are not those of whole structures, and how to mend it."""
+    return (
+        "it looks as if the energies are per atom; name the total with "
+        f"{option(section, 'energy_key')}"
+    )
+
+
+def _unit_suspect(slope: float, what: str, section: str) -> str:
+    """A unit that would explain a slope; empty without one."""
     ratios = {f"the energies are in {n}": 1 / f for n, f in ENERGY_FACTORS.items()}
     ratios.update({f"the {what} are in {n}": f for n, f in _units(what).items()})
     nearest = min(ratios, key=lambda text: abs(np.log(abs(slope) / ratios[text])))
@@ -190,7 +228,7 @@ def _is_near(value: float, expected: float) -> bool:
 
 
 def check_energies(structures: Sequence[Structure], section: str = "data") -> None:
-    """Refuse files whose energies would continue each other in another unit.
+    """Refuse energies per atom, and files that continue each other in another unit.
 
     Args:
         structures: of one level of theory.
@@ -199,6 +237,7 @@ def check_energies(structures: Sequence[Structure], section: str = "data") -> No
     Raises:
         ValueError: names the file and the unit that fits.
     """
+    check_totals(structures, section)
     by_file: dict[str, list[Structure]] = {}
     for structure in structures:
         by_file.setdefault(structure.file, []).append(structure)
@@ -225,21 +264,51 @@ def check_energies(structures: Sequence[Structure], section: str = "data") -> No
                     )
 
 
+def check_totals(structures: Sequence[Structure], section: str) -> None:
+    """Refuse energies per atom, which those of several sizes show to be such.
+
+    Raises:
+        ValueError: energies times the number of atoms are what composition explains.
+    """
+    if not structures:
+        return
+    energies = np.array([structure.energy for structure in structures])
+    shares, sizes = _shares(structures)
+    as_given = _spread(energies / sizes, shares)
+    if as_given > max(CONTRAST * _spread(energies, shares), ROUNDING):
+        first = structures[0]
+        raise ValueError(
+            f"one energy per element leaves {as_given:.3g} eV/atom of the energies, "
+            f"such as {first.energy:.6g} eV for {len(first.atomic_numbers)} atoms of "
+            f"{first.source}, but less than a twentieth of that if they were per "
+            f"atom: {_total_is_wanted(section)}; or turn this check off with "
+            f"{without_check(section)}"
+        )
+
+
 def _spread_with(
     reference: Sequence[Structure], members: Sequence[Structure]
 ) -> Callable[[float], float]:
     """Spread [eV/atom] around the best composition, energies of members scaled."""
-    everything = [*reference, *members]
-    numbers = sorted({int(z) for s in everything for z in np.unique(s.atomic_numbers)})
-    counts = np.array(
-        [[np.sum(s.atomic_numbers == z) for z in numbers] for s in everything]
-    )
-    shares = counts / counts.sum(1, keepdims=True)
+    shares, sizes = _shares([*reference, *members])
 
     def spread(scale: float) -> float:
         energies = [s.energy for s in reference] + [scale * s.energy for s in members]
-        per_atom = np.array(energies) / counts.sum(1)
-        composition = np.linalg.lstsq(shares, per_atom, rcond=1e-10)[0]
-        return float(np.sqrt(np.mean((per_atom - shares @ composition) ** 2)))
+        return _spread(np.array(energies) / sizes, shares)
 
     return spread
+
+
+def _shares(structures: Sequence[Structure]) -> tuple[np.ndarray, np.ndarray]:
+    """Share of each element that occurs, [n, n_elements], and numbers of atoms [n]."""
+    counts = np.array(
+        [np.bincount(s.atomic_numbers, minlength=N_ELEMENTS) for s in structures]
+    )
+    counts, sizes = counts[:, counts.any(0)], counts.sum(1)
+    return counts / sizes[:, None], sizes
+
+
+def _spread(per_atom: np.ndarray, shares: np.ndarray) -> float:
+    """Of energies per atom [n] around the best composition."""
+    composition = np.linalg.lstsq(shares, per_atom, rcond=1e-10)[0]
+    return float(np.sqrt(np.mean((per_atom - shares @ composition) ** 2)))

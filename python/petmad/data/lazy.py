@@ -31,6 +31,7 @@ class Survey(NamedTuple):
         groups: [n] int64, equal for structures that stay together.
         largest_forces: [n] float32 eV/Å.
         elements: atomic numbers that occur, ascending.
+        states: total charges and spin multiplicities that occur.
     """
 
     n_atoms: np.ndarray
@@ -38,10 +39,11 @@ class Survey(NamedTuple):
     groups: np.ndarray
     largest_forces: np.ndarray
     elements: list[int]
+    states: set[tuple[int, int]]
 
     def take(self, indices: np.ndarray) -> "Survey":
-        """Of some structures; elements stay those of all."""
-        return Survey(*(values[indices] for values in self[:4]), self.elements)
+        """Of some structures; elements and states stay those of all."""
+        return Survey(*(values[indices] for values in self[:4]), *self[4:])
 
 
 class LazyStructures(Sequence[Structure]):
@@ -185,8 +187,10 @@ def _survey(structures: Sequence[Structure]) -> Survey:
     n_atoms, levels = np.empty(n, dtype=np.int32), np.empty(n, dtype=np.int16)
     groups, forces = np.empty(n, dtype=np.int64), np.empty(n, dtype=np.float32)
     elements: set[int] = set()
+    states: set[tuple[int, int]] = set()
     for i, structure in enumerate(progress(structures, "looking at all structures")):
         n_atoms[i], levels[i] = len(structure.atomic_numbers), structure.level
         groups[i], forces[i] = hash(structure.group), largest_force(structure)
         elements.update(np.unique(structure.atomic_numbers).tolist())
-    return Survey(n_atoms, levels, groups, forces, sorted(elements))
+        states.add((structure.charge, structure.spin_multiplicity))
+    return Survey(n_atoms, levels, groups, forces, sorted(elements), states)

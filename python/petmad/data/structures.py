@@ -20,6 +20,10 @@ SINGULAR = 1e-6
 """Volume of the box of unit lattice vectors below which a cell counts as singular."""
 
 
+ASYMMETRY = 0.05
+"""Of a stress, relative to its largest number; codes leave some by their noise."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Structure:
     """One labelled structure.
@@ -206,7 +210,14 @@ def _square(found: np.ndarray, source: str, what: str = "stress") -> np.ndarray:
     if found.size == 6:
         return voigt_6_to_full_3x3_stress(found.reshape(6))
     if found.size == 9:
-        return found.reshape(3, 3)
+        square = found.reshape(3, 3)
+        largest = np.abs(square - square.T).max()
+        if largest > ASYMMETRY * np.abs(square).max():
+            raise ValueError(
+                f"{what} of {source} is not symmetric: {square.tolist()}; symmetrise "
+                "it, or name the right label"
+            )
+        return square
     raise ValueError(
         f"{what} of {source} must have 6 (Voigt) or 9 numbers, got shape {found.shape}"
     )

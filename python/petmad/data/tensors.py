@@ -41,7 +41,13 @@ def read_tensor(
     if key not in labels:
         return np.full((n_rows, spec.n_components), np.nan)
     rows = spec.rows().numpy()
-    found = np.asarray(labels[key], dtype=np.float64)
+    try:
+        found = np.asarray(labels[key], dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"`{key}` of {source} must be numbers, got {labels[key]!r}; repair the "
+            "frame, or name the right label"
+        ) from None
     if found.size == 6 * n_rows and spec.kind == "symmetric":
         voigt = found.reshape(n_rows, 6)
         found = np.stack([voigt_6_to_full_3x3_stress(row) for row in voigt])

@@ -5,6 +5,7 @@ which the options name. Energies of elements are then fitted to what the network
 of the data, so that a fine-tuning starts from the best zero of energy.
 """
 
+import logging
 from collections.abc import Sequence
 
 import torch
@@ -19,6 +20,15 @@ from .checkpoint import make_potential
 from .loss import ENERGY
 from .options import Options
 from .trained import trained_energies
+
+
+LOG = logging.getLogger(__name__)
+N_LOOKED_AT = 64
+"""Structures, up to twice as many, that tell whether the zero of energy is another."""
+ZERO_CONTRAST = 10.0
+"""How many times better energies of elements must explain them."""
+SMALL_SHIFT = 0.1
+"""eV/atom; smaller shifts are learned soon."""
 
 
 def with_species(origin: Potential, new_species: dict[str, str]) -> Potential:
@@ -91,6 +101,52 @@ def adapt_compositions(
         chosen = of_level(samples, level)
         if species:
             refit_composition(potential, name, chosen, species)
+        if name == ENERGY and not refits_all:
+            warn_of_another_zero(potential, chosen)
+
+
+def warn_of_another_zero(potential: Potential, samples: Sequence[Sample]) -> None:
+    """Log where energies of elements explain what the model gets wrong at first.
+
+    Args:
+        potential: the model to start from.
+        samples: to train on; some of them are evaluated.
+    """
+    step = max(1, len(samples) // N_LOOKED_AT)
+    chosen = [samples[i] for i in range(0, len(samples), step)]
+    residuals, counts = energy_residuals(potential, ENERGY, chosen)
+    shares = counts[:, counts.any(0)] / counts.sum(1, keepdim=True)
+    per_atom = residuals / counts.sum(1)
+    if len(chosen) < 2 * shares.shape[1]:
+        return  # so few structures are always explained
+    solution = torch.linalg.lstsq(
+        shares, per_atom[:, None], rcond=RANK_TOLERANCE, driver="gelsd"
+    ).solution
+    rest = per_atom - (shares @ solution)[:, 0]
+    before, after = (float(v.square().mean().sqrt()) for v in (per_atom, rest))
+    if before > max(ZERO_CONTRAST * after, SMALL_SHIFT):
+        LOG.warning(
+            "the data have another zero of energy than the model: %.3g eV/atom off, "
+            "but %.3g after a fit of one energy per element, with which "
+            "`finetune.composition: fit` begins",
+            before,
+            after,
+        )
+
+
+def energy_residuals(
+    potential: Potential, name: str, samples: Sequence[Sample]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What a model leaves of energies, [n] eV, and atoms by species, [n, n_species]."""
+    n_species = len(potential.atomic_numbers)
+    residuals, counts = [], []
+    for sample in samples:
+        graph = collate([sample]).graph
+        with torch.no_grad():
+            predicted = potential(graph, [name])[name].sum()
+        residuals.append(sample.energy - predicted)
+        counts.append(torch.bincount(sample.species, minlength=n_species).double())
+    return torch.stack(residuals), torch.stack(counts)
 
 
 def refit_composition(
@@ -106,17 +162,10 @@ def refit_composition(
         samples: of its level of theory.
         species: indices to fit.
     """
-    n_species = len(potential.atomic_numbers)
-    residuals, counts = [], []
-    for sample in samples:
-        graph = collate([sample]).graph
-        with torch.no_grad():
-            predicted = potential(graph, [name])[name].sum()
-        residuals.append(sample.energy - predicted)
-        counts.append(torch.bincount(sample.species, minlength=n_species).double())
+    residuals, counts = energy_residuals(potential, name, samples)
     correction = torch.linalg.lstsq(
-        torch.stack(counts)[:, species],
-        torch.stack(residuals)[:, None],
+        counts[:, species],
+        residuals[:, None],
         rcond=RANK_TOLERANCE,
         driver="gelsd",
     ).solution

@@ -1,6 +1,6 @@
 """Options of the data: files, splits, and what labels are called and measured in."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import pydantic
 from pydantic_core import PydanticCustomError
@@ -10,6 +10,7 @@ from petmad.data.structures import LabelKeys
 from .section import Section
 
 
+AtomicNumber = Annotated[int, pydantic.Field(ge=1, le=118)]
 NO_FILES = "no_files"
 """Type of error of an option that should name files and does not."""
 
@@ -118,7 +119,7 @@ class DataOptions(LabelOptions):
     """Training file or files."""
     valid_fraction: float = pydantic.Field(0.1, gt=0, lt=1)
     """Part kept aside for validation where training files have no validation file."""
-    split_seed: int = 0
+    split_seed: int = pydantic.Field(0, ge=0)
     """Seed of that split."""
     group_key: str | None = None
     """Name of what frames have in common, such as the structure they were made from;
@@ -131,8 +132,14 @@ class DataOptions(LabelOptions):
     levels: dict[str, LabelOptions] = pydantic.Field({})
     """Further levels of theory by name, each with an energy of its own in the model,
     called ``energy/NAME``, and options as shown below as comments."""
-    atomic_numbers: list[int] | None = None
+    atomic_numbers: list[AtomicNumber] | None = None
     """Elements of the model; by default those of the training structures."""
+
+    @property
+    def sections(self) -> dict[str, LabelOptions]:
+        """Each level of theory by its place in the options, the main one first."""
+        levels = {f"data.levels.{name}": level for name, level in self.levels.items()}
+        return {"data": self, **levels}
 
     @pydantic.model_validator(mode="after")
     def _reads_gradients_of_one_energy(self) -> "DataOptions":

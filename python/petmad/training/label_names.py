@@ -75,8 +75,7 @@ def check_names(data: DataOptions) -> None:
     Raises:
         ValueError: names the option and what the files have.
     """
-    levels = {f"data.levels.{name}": level for name, level in data.levels.items()}
-    for section, level in {"data": data, **levels}.items():
+    for section, level in data.sections.items():
         if level.energy_key is None:
             continue
         options = [f"{kind}_key" for kind in KINDS if kind != "energy"]

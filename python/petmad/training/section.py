@@ -3,7 +3,9 @@
 import pydantic
 
 
-STRICT = pydantic.ConfigDict(extra="forbid", use_attribute_docstrings=True)
+STRICT = pydantic.ConfigDict(
+    extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
+)
 
 
 class Section(pydantic.BaseModel):

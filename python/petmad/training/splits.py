@@ -11,6 +11,7 @@ from petmad.data.consistency import check_energies, check_gradients
 from petmad.data.lazy import FEW, LazyStructures, few, join, make_samples, survey, take
 from petmad.data.quality import inspect
 from petmad.data.structures import check_species
+from petmad.model import PETConfig
 
 from .data_options import DataOptions, LabelOptions
 from .label_names import check_names
@@ -54,6 +55,7 @@ def load_splits(options: Options) -> Splits:
     for part in (train, valid):
         if not set(survey(part).elements) <= set(atomic_numbers):
             check_species(part, atomic_numbers)
+        check_states(part, options.model)
     cutoff = options.model.cutoff
     splits = Splits(
         make_samples(train, atomic_numbers, cutoff),
@@ -63,6 +65,37 @@ def load_splits(options: Options) -> Splits:
     for finding in inspect(few(train), few(splits.train), few(valid)):
         LOG.warning("training data: %s", finding)
     return splits
+
+
+def check_states(structures: Sequence[Structure], model: PETConfig) -> None:
+    """Refuse charges and spins beyond those of the model, and tell those unread.
+
+    Raises:
+        ValueError: names the first structure.
+    """
+    states = survey(structures).states
+    if not model.system_conditioning:
+        if states != {(0, 1)}:
+            charge, multiplicity = max(states - {(0, 1)})
+            LOG.warning(
+                "some structures have a charge or a spin, such as charge %d and "
+                "multiplicity %d, which the model does not read; "
+                "`model.system_conditioning: true` makes them an input",
+                charge,
+                multiplicity,
+            )
+        return
+    most = (model.max_charge, model.max_spin_multiplicity)
+    if any(abs(q) > most[0] or spin > most[1] for q, spin in states):
+        for structure in structures:
+            state = (structure.charge, structure.spin_multiplicity)
+            if abs(state[0]) > most[0] or state[1] > most[1]:
+                raise ValueError(
+                    f"{structure.source} has charge {state[0]} and multiplicity "
+                    f"{state[1]}, but the model is for charges within ±{most[0]} and "
+                    f"multiplicities up to {most[1]}; raise `model.max_charge` or "
+                    "`model.max_spin_multiplicity`, or leave the structure out"
+                )
 
 
 def first(structures: Sequence[Structure]) -> list[Structure]:
@@ -87,7 +120,7 @@ def load_structures(
     def read(
         files: str | list[str], level: LabelOptions, index: int, skips: bool = False
     ) -> list[Sequence[Structure]]:
-        section = ["data", *(f"data.levels.{name}" for name in data.levels)][index]
+        section = list(data.sections)[index]
         keys = level.label_keys(
             index, tensors=labels, group=data.group_key, section=section
         )
@@ -204,10 +237,8 @@ def split(
 
 def files_by_option(options: Options) -> dict[str, list[str]]:
     """Every file a training reads, by the option that names it."""
-    levels = options.data.levels.items()
-    parts = {"data": options.data, **{f"data.levels.{k}": part for k, part in levels}}
     files = {}
-    for name, part in parts.items():
+    for name, part in options.data.sections.items():
         files[f"{name}.train"] = as_list(part.train)
         files[f"{name}.valid"] = as_list(part.valid)
     files["training.start_from"] = as_list(options.training.start_from)

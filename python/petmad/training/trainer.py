@@ -25,7 +25,6 @@ from .adapt import adapt_compositions
 from .baseline import fit_composition, fit_scale, force_spread, has_forces
 from .callbacks import Checkpoints, ValidationLog
 from .direct import direct_targets, fit_direct_scales
-from .finetune_options import FinetuneOptions
 from .known import check_known, count_labels
 from .loaders import count_steps, train_loader, valid_loader
 from .loss import ENERGY, level_names
@@ -38,6 +37,7 @@ from .start import Start, complete, load_start
 from .tensor_baseline import fit_tensor_baseline
 from .tensors import block_slices, tensor_targets
 from .trained import count_parameters, select_parameters, trained_energies
+from .unread import without_effect
 
 
 LOG = logging.getLogger(__name__)
@@ -134,24 +134,6 @@ def check_free(folder: Path, resume: str | Path | None) -> None:
         ways = [f"continue it with `--resume {last}`"] if last.exists() else []
         ways += ["name another folder with `--output`", "or remove it"]
         raise ValueError(f"{folder} already holds a training{other}; {', '.join(ways)}")
-
-
-def without_effect(options: Options) -> list[str]:
-    """Options that differ from their default, but are not read in such a training."""
-    if options.training.start_from is None:
-        kind = "from scratch, without `training.start_from`"
-        default, place = FinetuneOptions(), "finetune"
-        names = tuple(FinetuneOptions.model_fields)
-    else:
-        kind = "that starts from a model, which has it already"
-        default, place = TrainingOptions(), "training"
-        names = ("energy_scale", "embedding_gain")
-    given = getattr(options, place)
-    return [
-        f"`{place}.{name}` has no effect in a training {kind}"
-        for name in names
-        if getattr(given, name) != getattr(default, name)
-    ]
 
 
 def make_initial(splits: Splits, options: Options) -> Potential:
