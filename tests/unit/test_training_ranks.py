@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 
@@ -87,6 +88,49 @@ def test_gradients_of_two_processes_are_those_of_one(tmp_path):
     ]
     first, second = (b["petmad"]["provenance"]["validation"] for b in best)
     assert first["forces_mae"] == pytest.approx(second["forces_mae"], rel=1e-3)
+
+
+@pytest.mark.slow
+def test_two_nodes_do_what_one_does(tmp_path):
+    """Processes of two commands, told of each other as on a cluster without a queue."""
+    values = toy_options(tmp_path, n_frames=8, epochs=1, dtype="float64")
+    values["training"]["batch_size"] = 4
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    one = [sys.executable, str(script), json.dumps(values), str(tmp_path / "one")]
+    subprocess.run(one, check=True, capture_output=True, timeout=280)
+    values["training"].update(batch_size=2, num_nodes=2)
+    values["output"] = str(tmp_path / "run2")
+    two = [sys.executable, str(script), json.dumps(values), str(tmp_path / "two")]
+    nodes = [
+        subprocess.Popen(
+            two,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={
+                **os.environ,
+                "OMP_NUM_THREADS": "1",
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": str(port),
+                "NODE_RANK": str(rank),
+            },
+        )
+        for rank in range(2)
+    ]
+    for node in nodes:
+        _, errors = node.communicate(timeout=280)
+        assert node.returncode == 0, errors[-3000:]
+    found, expected = (
+        torch.load(tmp_path / name, weights_only=True) for name in ("two", "one")
+    )
+    for name, gradient in expected.items():
+        largest = float(gradient.abs().max())
+        torch.testing.assert_close(
+            found[name], gradient, rtol=1e-9, atol=1e-12 + 1e-10 * largest
+        )
 
 
 @pytest.mark.slow

@@ -54,7 +54,7 @@ def atom_packing(
         options.batch_atoms,
         options.seed,
         options.epochs,
-        options.devices,
+        options.n_processes,
     )
 
 
@@ -66,8 +66,8 @@ def count_steps(samples: Sequence[Sample], options: TrainingOptions) -> int:
     """
     packing = atom_packing(samples, options)
     if packing is not None:
-        return packing.n_batches // options.devices
-    return steps_per_epoch(len(samples), options.batch_size, options.devices)
+        return packing.n_batches // options.n_processes
+    return steps_per_epoch(len(samples), options.batch_size, options.n_processes)
 
 
 def train_loader(
@@ -106,7 +106,8 @@ def valid_loader(
     if len(samples) < trainer.world_size:
         raise ValueError(
             f"{len(samples)} validation structures cannot be shared by "
-            f"{trainer.world_size} devices; add structures or lower `training.devices`"
+            f"{trainer.world_size} processes; add structures or lower "
+            "`training.devices`"
         )
     mine = range(trainer.global_rank, len(samples), trainer.world_size)
     chunks = Chunks(samples, mine, options.batch_size)

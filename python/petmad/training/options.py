@@ -92,7 +92,9 @@ class TrainingOptions(Section):
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """Where to train; auto takes a GPU if there is one."""
     devices: int = pydantic.Field(1, ge=1)
-    """Processes, one per device, that share each step (DDP)."""
+    """Processes on a node, one per device, that share each step (DDP)."""
+    num_nodes: int = pydantic.Field(1, ge=1)
+    """Nodes of the job; ``devices`` processes on each share every step."""
     threads: int | None = pydantic.Field(None, ge=1)
     """CPU threads per process; by default torch's own choice."""
     num_workers: int = pydantic.Field(0, ge=0)
@@ -117,6 +119,11 @@ class TrainingOptions(Section):
     too unless ``data.energy_key`` is null. With ``lora`` low-rank updates of the
     network are trained, and the heads of new targets, see ``finetune``. With both, so
     are the rows of new elements in the network's embeddings."""
+
+    @property
+    def n_processes(self) -> int:
+        """That share each step."""
+        return self.devices * self.num_nodes
 
     @pydantic.model_validator(mode="after")
     def _has_a_network_for_its_heads(self) -> "TrainingOptions":

@@ -302,6 +302,7 @@ def make_trainer(
     return lightning.Trainer(
         accelerator=options.device,
         devices=options.devices,
+        num_nodes=options.num_nodes,
         strategy=_strategy(options),
         precision="bf16-mixed" if options.mixed_precision else None,
         max_epochs=options.epochs,
@@ -323,7 +324,7 @@ def make_trainer(
 
 def _strategy(options: TrainingOptions) -> str:
     """Lightning's name for how processes share a step."""
-    if options.devices == 1:
+    if options.n_processes == 1:
         return "auto"
     # Heads rest in stages whose loss has no weight for them.
     return "ddp_find_unused_parameters_true" if direct_targets(options) else "ddp"
