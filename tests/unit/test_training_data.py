@@ -225,6 +225,16 @@ def test_gradients_of_shared_files_are_those_of_one_energy(two_levels, caplog):
     assert np.array_equal(second.forces, first.forces)
 
 
+def test_oddities_of_both_sets_are_told(tmp_path, caplog):
+    values = toy_options(tmp_path)
+    frames = alloys(4, seed=2)
+    frames[3].calc.results["forces"][0] = [60.0, 0, 0]
+    values["data"]["valid"] = write(tmp_path / "valid.xyz", frames)
+    load_splits(parse_options(values))
+    assert "validation data: 1 of 4 structures have forces beyond 50" in caplog.text
+    assert "training data: " not in caplog.text
+
+
 @pytest.mark.parametrize("packed", [False, True])
 def test_charges_are_checked_before_training(tmp_path, caplog, packed):
     """In all structures, those of validation too, whether the model reads them."""

@@ -295,10 +295,17 @@ def test_a_step_without_finite_gradient_changes_nothing(tmp_path, monkeypatch):
         return loss * float("inf") if self.global_step == 2 else loss
 
     monkeypatch.setattr(TrainingModule, "training_step", spoiled_step)
-    train(parse_options(toy_options(tmp_path, epochs=1)))
+    options = parse_options(toy_options(tmp_path, epochs=1))
+    train(options)
     moved = [a != b for a, b in itertools.pairwise(sums)]
     assert moved == [True, True, False, True, True]
     assert len(sums) == 6
+    counts = []
+    monkeypatch.setattr(
+        TrainingModule, "on_fit_start", lambda self: counts.append(self.n_skipped)
+    )
+    train(options, resume=tmp_path / "run" / "last.ckpt")
+    assert counts == [1]
 
 
 def test_average_differs_from_the_last_weights(finished):

@@ -113,6 +113,14 @@ class TrainingModule(lightning.LightningModule):
                 weight,
             )
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the count of skipped steps."""
+        checkpoint["n_skipped"] = self.n_skipped
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on counting."""
+        self.n_skipped = checkpoint.get("n_skipped", 0)
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """As the options say."""
         return make_optimizer(self.potential, self.options)

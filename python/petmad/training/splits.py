@@ -42,7 +42,7 @@ def load_splits(options: Options) -> Splits:
     """Read, check and convert all structures; neighbor lists are built here, once.
 
     Structures of mapped files are checked here, and read again, with their lists, when
-    they are needed. What is odd in the training set is logged.
+    they are needed. What is odd in them is logged.
 
     Raises:
         ValueError: a file or label is wrong, an element unknown, or a split empty.
@@ -64,6 +64,8 @@ def load_splits(options: Options) -> Splits:
     )
     for finding in inspect(few(train), few(splits.train), few(valid)):
         LOG.warning("training data: %s", finding)
+    for finding in inspect(few(valid), few(splits.valid)):
+        LOG.warning("validation data: %s", finding)
     return splits
 
 
