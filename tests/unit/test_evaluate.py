@@ -240,6 +240,7 @@ def test_predictions_keep_what_a_frame_has(files, tmp_path):
             labels = frames[i].calc.results["forces"]
             found_labels = atoms.arrays["reference_forces"]
             np.testing.assert_allclose(found_labels, labels, atol=1e-7)
+    frames = ase.io.read(text, ":")
     write(text, frames[:1] + frames[2:])
     result = petmad.evaluate(files / "model.ckpt", text, keys)
     write(text, frames[1:])
