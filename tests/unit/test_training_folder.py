@@ -52,21 +52,23 @@ def test_what_came_meanwhile_is_not_overwritten(tmp_path):
 
 def test_workers_of_a_killed_process_hold_nothing(tmp_path):
     """They are forked, and live on for some seconds."""
-    read, write = os.pipe()
+    (read, write), (answer, begun) = os.pipe(), os.pipe()
     with held(tmp_path):
         child = os.fork()
         if child == 0:
             os.close(write)
+            os.write(begun, b".")
             os.read(read, 1)  # until the test is over
             os._exit(0)
+        os.read(answer, 1)
         with pytest.raises(ValueError, match="in use"), held(tmp_path):
             pass
     try:
         with held(tmp_path):
             pass
     finally:
-        os.close(read)
-        os.close(write)
+        for descriptor in (read, write, answer, begun):
+            os.close(descriptor)
         os.waitpid(child, 0)
 
 
