@@ -5,9 +5,10 @@ ValueError, RuntimeError or OSError for what the user can mend.
 """
 
 import argparse
+from pathlib import Path
 from typing import Any
 
-from .output_files import check_output, check_output_folder, export_hint
+from .output_files import check_distinct, check_output, check_output_folder, export_hint
 
 
 def train(arguments: argparse.Namespace) -> None:
@@ -27,6 +28,7 @@ def _train(arguments: argparse.Namespace, command: str) -> None:
         print(options_reference())
         return
     from petmad.training.options import load_options
+    from petmad.training.ranks import is_first
 
     if command == "train":
         from petmad.training.trainer import train as run
@@ -40,8 +42,11 @@ def _train(arguments: argparse.Namespace, command: str) -> None:
     if arguments.output is not None:
         options.output = arguments.output
     check_output_folder(options.output)
+    if arguments.resume is None:  # else these are the options that it writes anew
+        check_distinct(Path(options.output) / "options.yaml", arguments.options)
     best = run(options, resume=arguments.resume)
-    print(f"best model: {best}\n{export_hint(best)}")
+    if is_first(options.training):
+        print(f"best model: {best}\n{export_hint(best)}")
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
@@ -56,7 +61,7 @@ def data(arguments: argparse.Namespace) -> None:
     """``petmad data``."""
     from petmad.data.convert import convert as run
 
-    check_output(arguments.output)
+    check_output(arguments.output, *arguments.files)
     # Labels of a further level are not those that the main one has.
     prefix = f"{arguments.level}_" if arguments.level else ""
     for label in ("energy", "forces", "stress"):
@@ -104,7 +109,7 @@ def export(arguments: argparse.Namespace) -> None:
     from petmad.training.checkpoint import load_potential
 
     output = arguments.output or ("model.pt2" if arguments.aoti else "model.pt")
-    check_output(output)
+    check_output(output, arguments.checkpoint)
     potential, provenance = load_potential(arguments.checkpoint)
     if arguments.aoti:
         from petmad.aoti import export_ahead
@@ -128,7 +133,7 @@ def convert(arguments: argparse.Namespace) -> None:
     """``petmad convert``."""
     from petmad.conversion.command import run
 
-    check_output(arguments.output)
+    check_output(arguments.output, arguments.checkpoint, *(arguments.check or ()))
     for line in run(arguments):
         print(line)
 
@@ -178,8 +183,6 @@ def memory_per_atom(metadata: dict[str, Any]) -> str:
 
 def demo(arguments: argparse.Namespace) -> None:
     """``petmad demo``."""
-    from pathlib import Path
-
     from petmad.demo.run import DemoOptions, run_demo
 
     run_demo(

@@ -1,17 +1,25 @@
 """Files to be written: looked at before hours of work, not after."""
 
+import contextlib
 import os
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 
-def check_output(path: str | os.PathLike) -> Path:
+def check_output(path: str | os.PathLike, *others: str | os.PathLike) -> Path:
     """The path of a file that is going to be written.
 
+    Args:
+        path: of the file.
+        others: files that are read before, or written beside it.
+
     Raises:
-        ValueError: it is a folder, or its folder does not exist or admits no file.
+        ValueError: it is one of the others, or a folder, or its folder does not exist
+            or admits no file.
     """
     path = Path(path)
+    check_distinct(path, *others)
     if path.is_dir():
         raise ValueError(
             f"{path} is a folder; name the file to write, as {path / 'NAME'}"
@@ -25,6 +33,20 @@ def check_output(path: str | os.PathLike) -> Path:
             "elsewhere"
         )
     return path
+
+
+def check_distinct(path: str | os.PathLike, *others: str | os.PathLike) -> None:
+    """Refuse to write a file over another one.
+
+    Raises:
+        ValueError: it is one of the others, by whatever link.
+    """
+    for other in others:
+        if _is_same(Path(path), Path(other)):
+            raise ValueError(
+                f"{path} would be written over {other}, which this command reads or "
+                "writes, too; name another file"
+            )
 
 
 def check_output_folder(path: str | os.PathLike) -> Path:
@@ -47,6 +69,33 @@ def check_output_folder(path: str | os.PathLike) -> Path:
             "elsewhere"
         )
     return path
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    """Whether both are one file, by links, too; or will be."""
+    if path.exists() and other.exists():
+        return path.is_file() and path.samefile(other)
+    return path.resolve() == other.resolve()
+
+
+@contextlib.contextmanager
+def replaced(path: str | os.PathLike) -> Iterator[Path]:
+    """A hidden path beside ``path``, to write; it takes its place in the end.
+
+    So an interruption leaves what was there before. What a link points to, devices and
+    pipes are not replaced but written to.
+    """
+    path = Path(path)
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        yield path
+        return
+    partial = path.with_name(f".part-{path.name}")  # the suffix tells how it is packed
+    partial.unlink(missing_ok=True)
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def export_hint(checkpoint: str | os.PathLike) -> str:

@@ -1,5 +1,7 @@
 """The command line: light to start, clear about mistakes."""
 
+import os
+import pathlib
 import subprocess
 import sys
 
@@ -12,6 +14,7 @@ from petmad.cli import main
 from petmad.model import PETConfig, TargetSpec
 from petmad.output_files import export_hint
 from petmad.training import checkpoint
+from petmad.training.report import write_json
 
 
 def test_version_imports_nothing_heavy():
@@ -145,6 +148,59 @@ def test_outputs_are_looked_at_before_the_work(tmp_path, model, monkeypatch, cap
     assert main(["train", str(yaml_file), "--output", nowhere]) == 1
     assert "does not admit it" in capsys.readouterr().err
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_inputs_are_not_written_over(tmp_path, model, monkeypatch, capsys):
+    """Nor is one output by another; by whatever link they are named."""
+    file = write(tmp_path / "a.xyz", alloys(2))
+    reference, link = str(tmp_path / "reference.json"), str(tmp_path / "link")
+    pathlib.Path(reference).write_text("{}")
+    os.link(file, link)
+    (tmp_path / "options.yaml").write_text(yaml.safe_dump(options(tmp_path)))
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    monkeypatch.chdir(tmp_path)
+    new = str(tmp_path / "new")
+    evaluate, fit = ["evaluate", model, file], ["uncertainty", "fit", model]
+    convert = ["convert", model, "--to", "metatrain"]
+    for command, path, other in (
+        ([*evaluate, "--predictions", "a.xyz"], "a.xyz", file),
+        ([*evaluate, "--report", link], link, file),
+        ([*evaluate, "--errors", model], model, model),
+        ([*evaluate, "--errors", "new", "--report", new], new, "new"),
+        (["export", model, "-o", "a.ckpt"], "a.ckpt", model),
+        ([*fit, "-o", model], model, model),
+        ([*fit, "--train", file, "--valid", file, "-o", link], link, file),
+        ([*convert, "-o", model], model, model),
+        ([*convert, "-o", file, "--check", file, reference], file, file),
+        (["data", "convert", file, "-o", link], link, file),
+        (["train", "options.yaml", "--output", "."], "options.yaml", "options.yaml"),
+    ):
+        assert main(command) == 1
+        told = capsys.readouterr().err
+        assert f"error: {path} would be written over {other}, which" in told
+        assert told.endswith("name another file\n")
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_interrupted_outputs_are_as_they_were(tmp_path, monkeypatch):
+    def interrupted(self, text):
+        self.write_bytes(text[:5].encode())
+        raise KeyboardInterrupt
+
+    path = tmp_path / "errors.json"
+    write_json(path, {"first": 1})
+    before = path.read_text()
+    with monkeypatch.context() as patch:
+        patch.setattr("pathlib.Path.write_text", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            write_json(path, {"second": 2})
+    assert path.read_text() == before
+    link = tmp_path / "link.json"
+    link.symlink_to(path)
+    write_json(link, {"third": 3})  # as /dev/stdout is one
+    assert link.is_symlink()
+    assert "third" in path.read_text()
+    assert sorted(tmp_path.iterdir()) == [path, link]
 
 
 def test_errors_of_the_system_are_one_line(tmp_path, monkeypatch, capsys):

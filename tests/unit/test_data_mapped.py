@@ -20,7 +20,7 @@ from toy_data import alloys, options, write
 from petmad.cli import main
 from petmad.data import mapped, read_structures
 from petmad.data.convert import convert
-from petmad.data.files import read_frames
+from petmad.data.files import read_frames, stream_frames
 from petmad.data.lazy import FEW, LazySamples, few, join, make_samples, survey
 from petmad.data.mapped import MappedFrames, write_mapped
 from petmad.data.structures import LabelKeys
@@ -320,6 +320,29 @@ def test_conversion_checks_and_leaves_nothing_behind(tmp_path, capsys):
     assert "energy of" in message
     assert "frame 2 is not finite" in message
     assert not list(tmp_path.glob("a.aselmdb*"))
+
+
+def test_an_interrupted_conversion_leaves_nothing_behind(tmp_path, monkeypatch, capsys):
+    """In the middle, and where the process is killed no part by the output's name."""
+    path, out = write(tmp_path / "a.xyz", alloys(3)), tmp_path / "a.aselmdb"
+    command = ["data", "convert", path, "-o", str(out)]
+    monkeypatch.setattr(mapped, "PER_TRANSACTION", 1)
+    seen = []
+
+    def interrupted(file):
+        yield from stream_frames(file)
+        seen.extend(p.name for p in tmp_path.glob("*a.aselmdb*"))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("petmad.data.convert.stream_frames", interrupted)
+        assert main(command) == 130
+    assert seen == [".part-a.aselmdb"]
+    assert not list(tmp_path.glob("*a.aselmdb*"))
+    (tmp_path / seen[0]).write_text("of a process that was killed")
+    assert main(command) == 0
+    assert len(read_frames(out)) == 3
+    assert not list(tmp_path.glob(".part*"))
 
 
 def test_messages_name_the_options_of_the_command(tmp_path, capsys):

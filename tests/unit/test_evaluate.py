@@ -7,12 +7,14 @@ import ase.io
 import numpy as np
 import pytest
 import torch
+from ase.constraints import FixAtoms
 from toy_data import MODEL, alloys, write
 
 import petmad
 from petmad import PETMADCalculator
 from petmad.cli import main
 from petmad.data import read_structures
+from petmad.data.mapped import write_mapped
 from petmad.data.structures import LabelKeys
 from petmad.export import export_model
 from petmad.model import PETConfig, Potential, TargetSpec
@@ -197,6 +199,53 @@ def test_command_writes_errors_predictions_and_report(files, tmp_path, capsys):
     for name in ("parity of forces", "errors of energies", "calibration"):
         assert f"<img alt='{name}' src='data:image/png;base64,iVBOR" in report
     assert not re.search(r"(src|href)='?\"?(http|//)", report)
+
+
+def test_predictions_keep_what_a_frame_has(files, tmp_path):
+    """But for what is written anew, and what the format does not hold."""
+    frames = alloys(3, seed=8)
+    for i, atoms in enumerate(frames):
+        atoms.info |= {"config_type": f"bulk {i}", "source": "DFT", "id": i}
+        atoms.info |= {"reference_energy": 99.0, "energy_uncertainty": 99.0}
+        atoms.info["REF_energy"] = atoms.get_potential_energy()
+        atoms.set_array("site", np.arange(4) + i)
+        atoms.set_tags([1, 2, 3, 4])
+        atoms.calc.results["free_energy"] = -float(i)
+        atoms.set_constraint(FixAtoms([0]))
+    text, database = tmp_path / "a.xyz", tmp_path / "a.aselmdb"
+    write(text, frames)
+    for atoms in frames:
+        atoms.set_array("born", np.zeros((4, 3, 3)))
+    write_mapped(database, frames)
+    keys = LabelKeys("REF_energy")
+    for file in (text, database):
+        result = petmad.evaluate(files / "model.ckpt", [file, file], keys)
+        result.write_predictions(tmp_path / "out.xyz.gz")
+        found = ase.io.read(tmp_path / "out.xyz.gz", ":")
+        assert [atoms.info["id"] for atoms in found] == [0, 1, 2, 0, 1, 2]
+        for i, (atoms, prediction) in enumerate(
+            zip(found[:3], result.predictions[:3], strict=True)
+        ):
+            energy = frames[i].get_potential_energy()
+            assert atoms.info["config_type"] == f"bulk {i}"
+            assert atoms.info["source"] == "DFT"
+            assert atoms.info["REF_energy"] == pytest.approx(energy)
+            assert atoms.info["reference_energy"] == pytest.approx(energy)
+            assert atoms.info["reference_free_energy"] == -i
+            assert atoms.info["energy_uncertainty"] != 99.0
+            assert atoms.arrays["site"].tolist() == [i, i + 1, i + 2, i + 3]
+            assert atoms.get_tags().tolist() == [1, 2, 3, 4]
+            forces = prediction.labels.forces.numpy()
+            np.testing.assert_allclose(atoms.get_forces(), forces, atol=1e-7)
+            labels = frames[i].calc.results["forces"]
+            found_labels = atoms.arrays["reference_forces"]
+            np.testing.assert_allclose(found_labels, labels, atol=1e-7)
+    frames = ase.io.read(text, ":")
+    write(text, frames[:1] + frames[2:])
+    result = petmad.evaluate(files / "model.ckpt", text, keys)
+    write(text, frames[1:])
+    with pytest.raises(ValueError, match=r"a.xyz, frame 0 is not what it was"):
+        result.write_predictions(tmp_path / "out.xyz.gz")
 
 
 def test_learning_curves_come_from_the_log(files, tmp_path):

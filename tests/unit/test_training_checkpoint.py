@@ -1,14 +1,21 @@
 """Checkpoints: what comes back is the same model; other files are refused clearly."""
 
+import errno
+import pathlib
+import tempfile
+
 import pytest
 import torch
 from toy_data import MODEL, alloys
+from toy_data import options as toy_options
 
 from petmad.data import collate, make_sample
 from petmad.data.structures import LabelKeys, to_structure
 from petmad.model import PETConfig, TargetSpec
 from petmad.training import checkpoint
 from petmad.training.loss import predict
+from petmad.training.options import parse_options
+from petmad.training.trainer import train
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -58,3 +65,26 @@ def test_newer_format(tmp_path):
     torch.save({"petmad": {"format_version": 99}}, tmp_path / "a.ckpt")
     with pytest.raises(ValueError, match=r"format 99, newer than 1.*upgrade petmad"):
         checkpoint.read(tmp_path / "a.ckpt")
+
+
+@pytest.mark.parametrize("name", ["last.ckpt", "best.ckpt"])
+def test_a_disk_that_is_full_leaves_the_old_file(tmp_path, monkeypatch, name):
+    """The second writing of a file stops halfway; none passes through TMPDIR."""
+    values = toy_options(tmp_path, checkpoint_steps=100)
+    folder = pathlib.Path(values["output"])
+    save, written = torch.save, []
+
+    def save_half(content, file):
+        save(content, file)
+        if pathlib.Path(file).name.startswith(name):
+            written.append(pathlib.Path(file).read_bytes())
+        if len(written) == 2:
+            pathlib.Path(file).write_bytes(written[1][:1000])
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", save_half)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
+    with pytest.raises(OSError, match="No space left"):
+        train(parse_options(values))
+    assert (folder / name).read_bytes() == written[0]
+    assert not list(folder.glob("*.part"))

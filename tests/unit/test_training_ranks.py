@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import socket
 import subprocess
 import sys
@@ -11,6 +12,9 @@ import pytest
 import torch
 from toy_data import alloys, write
 from toy_data import options as toy_options
+
+from petmad.training.options import parse_options
+from petmad.training.trainer import train
 
 
 SCRIPT = """
@@ -200,3 +204,64 @@ def test_two_processes_without_energies_in_the_loss(tmp_path):
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.slow
+def test_one_of_two_processes_writes_and_speaks(tmp_path):
+    """Through the command: warnings, reports and files; and when it is resumed."""
+    train(parse_options(toy_options(tmp_path, epochs=1)))
+    values = toy_options(tmp_path, epochs=1, devices=2, embedding_gain=2.0)
+    del values["model"]
+    values["training"]["start_from"] = str(tmp_path / "run" / "best.ckpt")
+    again = [*alloys(13, seed=1), alloys(1, seed=1)[0]]
+    write(tmp_path / "train.xyz", again)
+    file = tmp_path / "options.yaml"
+    file.write_text(json.dumps(values))
+    command = [sys.executable, "-m", "petmad.cli", "finetune", str(file)]
+    tuned, resumed = str(tmp_path / "tuned"), str(tmp_path / "resumed")
+    for words in (
+        ["--output", tuned],
+        ["--output", resumed, "--resume", f"{tuned}/last.ckpt"],
+    ):
+        done = subprocess.run(
+            [*command, *words],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=280,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        told = done.stdout + done.stderr
+        assert done.returncode == 0, told[-3000:]
+        for part in ("has no effect", "training data: ", "written to ", "best model: "):
+            assert told.count(part) == 1, told
+        for part in ("sync_dist", "Initializing distributed", "Warning"):
+            assert part not in told
+        assert (pathlib.Path(words[1]) / "finetune.json").is_file()
+
+
+@pytest.mark.slow
+def test_errors_of_every_process_are_told(tmp_path):
+    values = toy_options(tmp_path, epochs=1, devices=2)
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import json, os, sys\n"
+        "from petmad.training.module import TrainingModule\n"
+        "from petmad.training.options import parse_options\n"
+        "from petmad.training.trainer import train\n"
+        "def fail(self, batch, batch_idx):\n"
+        "    if os.environ['LOCAL_RANK'] == '1':\n"
+        "        raise ValueError('wrong in the second')\n"
+        "TrainingModule.training_step = fail\n"
+        "train(parse_options(json.loads(sys.argv[1])))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(script), json.dumps(values)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=280,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode != 0
+    assert "ValueError: wrong in the second" in done.stderr

@@ -350,6 +350,7 @@ def test_split_of_one_file(tmp_path):
     values["data"] = {"train": values["data"]["train"], "valid_fraction": 0.3}
     train(parse_options(values))
     values["data"]["valid_fraction"] = 0.001
+    values["output"] = str(tmp_path / "another")
     with pytest.raises(
         ValueError, match=r"leaves 13 for training and 0 for validation"
     ):

@@ -41,5 +41,8 @@ PICKLE = types.SimpleNamespace(__name__="petmad pickle", Pickler=Pickler)
 def save(checkpoint: dict[str, Any], path: str | Path) -> None:
     """Write a checkpoint for upstream; the file is complete or absent."""
     temporary = Path(f"{path}.part")
-    torch.save(checkpoint, temporary, pickle_module=PICKLE)
-    os.replace(temporary, path)
+    try:
+        torch.save(checkpoint, temporary, pickle_module=PICKLE)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

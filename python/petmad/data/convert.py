@@ -8,10 +8,12 @@ import ase
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.stress import full_3x3_to_voigt_6_stress
 
+from petmad.output_files import replaced
+
 from .consistency import check_energies, check_gradients
 from .files import stream_frames
 from .lazy import FEW
-from .mapped import write_mapped
+from .mapped import check_new, write_mapped
 from .progress import progress
 from .structures import LabelKeys, Structure, to_structure
 
@@ -49,6 +51,7 @@ def convert(
         ValueError: a file or label is wrong; nothing is left behind then.
     """
     output, first = Path(output), []
+    check_new(output)
 
     def converted() -> Iterator[ase.Atoms]:
         for file in files:
@@ -59,20 +62,14 @@ def convert(
                     first.append(structure)
                 yield relabelled(atoms, structure, keys, level)
 
-    existed = output.exists()
-    try:
-        n_frames = write_mapped(output, progress(converted(), "converting"))
+    with replaced(output) as partial:  # a part would pass for the whole
+        n_frames = write_mapped(partial, progress(converted(), "converting"))
         if n_frames == 0:
             raise ValueError(f"no frame in {', '.join(map(str, files))} to write")
         if not checks:
             return Conversion(n_frames, [])
         check_energies(first, keys.section)
         return Conversion(n_frames, check_gradients(first, keys.section))
-    except BaseException:  # an interruption, too: a part would pass for the whole
-        if not existed:
-            for file in (output, Path(f"{output}-lock")):
-                file.unlink(missing_ok=True)
-        raise
 
 
 def relabelled(

@@ -94,14 +94,7 @@ def write_mapped(path: str | Path, frames: Iterable[ase.Atoms]) -> int:
     Raises:
         ValueError: the file exists or is misnamed, or the package for it is missing.
     """
-    path = Path(path)
-    if path.suffix not in SUFFIXES:
-        raise ValueError(
-            f"{path} must end in one of {', '.join(SUFFIXES)}, by which it is "
-            "recognised; name it so"
-        )
-    if path.exists():
-        raise ValueError(f"{path} exists already; remove it, or name another file")
+    check_new(path)
     lmdb = _import_lmdb()
     # Whoever reads it needs no lock; nobody else writes it.
     with lmdb.open(str(path), subdir=False, map_size=LARGEST, lock=False) as file:
@@ -112,6 +105,22 @@ def write_mapped(path: str | Path, frames: Iterable[ase.Atoms]) -> int:
                 count = _write(file, batch, count)
                 batch = []
         return _write(file, batch, count)
+
+
+def check_new(path: str | Path) -> None:
+    """Refuse to write over a file, or under a name by which it is not recognised.
+
+    Raises:
+        ValueError: the file exists or is misnamed.
+    """
+    path = Path(path)
+    if path.suffix not in SUFFIXES:
+        raise ValueError(
+            f"{path} must end in one of {', '.join(SUFFIXES)}, by which it is "
+            "recognised; name it so"
+        )
+    if path.exists():
+        raise ValueError(f"{path} exists already; remove it, or name another file")
 
 
 def _write(file: Any, records: list[bytes], count: int) -> int:

@@ -1,10 +1,12 @@
 """A bar for what takes long, on terminals only: logs stay free of it."""
 
+import logging
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
 
+LOG = logging.getLogger(__name__)
 Item = TypeVar("Item")
 DELAY = 1.0
 """Seconds of work before which no bar is worth showing."""
@@ -13,11 +15,13 @@ DELAY = 1.0
 def progress(items: Iterable[Item], what: str) -> Iterator[Item]:
     """The items one by one, under a bar on standard error if that is a terminal.
 
+    Whoever asks for errors alone has no bar.
+
     Args:
         items: a sequence, or an iterator, of which the bar shows the number alone.
         what: is done with them.
     """
-    if not sys.stderr.isatty():
+    if not (sys.stderr.isatty() and LOG.isEnabledFor(logging.WARNING)):
         yield from items
         return
     try:

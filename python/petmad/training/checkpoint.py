@@ -63,8 +63,11 @@ def save(path: str | Path, potential: Potential, provenance: dict[str, Any]) -> 
 def write_atomically(path: str | Path, content: dict[str, Any]) -> None:
     """Save under a temporary name beside ``path``, then rename."""
     temporary = Path(f"{path}.part")
-    torch.save(content, temporary)
-    os.replace(temporary, path)
+    try:
+        torch.save(content, temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def read(path: str | Path) -> dict[str, Any]:

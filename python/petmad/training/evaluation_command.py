@@ -33,9 +33,11 @@ def run(arguments: argparse.Namespace) -> Iterator[str]:
     Raises:
         ValueError: model, file or labels are wrong, or an option has no effect.
     """
+    files = [arguments.model, arguments.file]
     for path in (arguments.errors, arguments.predictions, arguments.report):
         if path is not None:
-            check_output(path)
+            check_output(path, *files)
+            files.append(path)
     predictor = load_predictor(arguments.model, arguments.target)
     potential, provenance = _load(arguments.model)
     tensors = tensor_keys(arguments, potential, provenance)

@@ -12,12 +12,14 @@ from typing import Any
 
 from petmad.data import Structure, read_structures
 from petmad.data.structures import LabelKeys
+from petmad.output_files import replaced
 
 from . import checkpoint
 from .evaluation import evaluate_structures, potential_predictor
 from .loss import ENERGY
 from .metrics import UNITS
 from .options import Options
+from .ranks import is_first
 from .splits import as_list, load_structures
 from .start import load_start
 from .trained import (
@@ -58,6 +60,8 @@ def finetune(options: Options, resume: str | Path | None = None) -> Path:
             "`petmad evaluate`"
         )
     keys = options.data.label_keys()
+    if not is_first(options.training):
+        return train(options, resume)
     base = read_all(options.finetune.base, keys)  # before training: it may be wrong
     best = train(options, resume)
     report = {
@@ -72,7 +76,8 @@ def finetune(options: Options, resume: str | Path | None = None) -> Path:
     if base:
         report["base"] = compare(path, best, ENERGY, base)
     file = Path(options.output) / "finetune.json"
-    file.write_text(json.dumps(report, indent=1) + "\n")
+    with replaced(file) as whole:
+        whole.write_text(json.dumps(report, indent=1) + "\n")
     LOG.info("%s\nwritten to %s", format_report(report), file)
     return best
 

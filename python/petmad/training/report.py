@@ -8,12 +8,12 @@ from typing import Any
 
 import ase.io
 import numpy as np
-from ase import Atoms
-from ase.calculators.singlepoint import SinglePointCalculator
 
 from petmad.data import Structure, read_structures
+from petmad.data.files import stream_frames
 from petmad.data.progress import progress
 from petmad.data.structures import LabelKeys, check_species
+from petmad.output_files import replaced
 from petmad.rotations import rotation_grid
 
 from .breakdown import break_down, uncertainty_quality
@@ -22,6 +22,7 @@ from .evaluation import Prediction, Predictor, load_predictor
 from .label_names import tell, trained_keys
 from .loss import ENERGY
 from .orientations import averaged, rotational_errors
+from .predictions import predicted_frame
 
 
 N_TURNED = 10
@@ -34,6 +35,7 @@ class Evaluation:
 
     Attributes:
         model: path of the model.
+        files: that the structures are from, one after the other.
         structures: with their labels.
         predictions: of each.
         errors: see :func:`petmad.training.breakdown.break_down`; also ``uncertainty``
@@ -42,6 +44,7 @@ class Evaluation:
     """
 
     model: str
+    files: list[str | Path]
     structures: list[Structure]
     predictions: list[Prediction]
     errors: dict[str, Any]
@@ -53,23 +56,28 @@ class Evaluation:
     def write_predictions(self, path: str | Path) -> None:
         """As extended XYZ: predictions as results, labels as ``reference_energy`` ...
 
-        Positions, cells and order are those of the file.
+        The rest of each frame, and their order, are those of the files, which are read
+        again.
         """
-        pairs = zip(self.structures, self.predictions, strict=True)
-        frames = [_to_atoms(s, p) for s, p in pairs]
-        ase.io.write(path, frames, format="extxyz")
+        frames = (atoms for file in self.files for atoms in stream_frames(file))
+        parts = zip(frames, self.structures, self.predictions, strict=True)
+        predicted = [predicted_frame(*part) for part in parts]
+        with replaced(path) as whole:
+            ase.io.write(whole, predicted, format="extxyz")
 
     def write_report(self, path: str | Path) -> None:
         """As one HTML file with figures, which needs nothing else to be shown."""
         from .html_report import html_report
 
-        Path(path).write_text(html_report(self), encoding="utf-8")
+        with replaced(path) as whole:
+            whole.write_text(html_report(self), encoding="utf-8")
 
 
 def write_json(path: str | Path, errors: dict[str, Any]) -> None:
     """Errors as JSON, which has null where they have NaN."""
     text = json.dumps(_with_null(errors), indent=1, allow_nan=False)
-    Path(path).write_text(text + "\n")
+    with replaced(path) as whole:
+        whole.write_text(text + "\n")
 
 
 def _with_null(value: Any) -> Any:
@@ -153,39 +161,7 @@ def evaluate_with(
         step = max(1, len(structures) // N_TURNED)
         chosen = structures[::step][:N_TURNED]
         errors["rotations"] = rotational_errors(predictor, chosen, rotation_order)
-    return Evaluation(str(model), structures, predictions, errors)
-
-
-def _to_atoms(structure: Structure, prediction: Prediction) -> Atoms:
-    atoms = Atoms(
-        structure.atomic_numbers,
-        structure.positions,
-        cell=structure.cell,
-        pbc=structure.pbc,
-    )
-    results = {
-        "energy": float(prediction.labels.energies[0]),
-        "forces": prediction.labels.forces.numpy(),
-    }
-    if structure.volume > 0:
-        strain = prediction.labels.strain_gradients[0].numpy()
-        results["stress"] = 0.5 * (strain + strain.T) / structure.volume
-    atoms.info["reference_energy"] = structure.energy
-    if structure.forces is not None:
-        atoms.arrays["reference_forces"] = structure.forces
-    if structure.stress is not None:
-        atoms.info["reference_stress"] = structure.stress
-    if not np.isnan(prediction.deviation):
-        atoms.info["energy_uncertainty"] = prediction.deviation
-    if structure.charge != 0:
-        atoms.info["charge"] = structure.charge
-    if structure.spin_multiplicity != 1:
-        atoms.info["spin_multiplicity"] = structure.spin_multiplicity
-    atoms.info["source"] = structure.source
-    if "stress" in results:
-        results["stress"] = results["stress"].flatten()[[0, 4, 8, 5, 2, 1]]
-    atoms.calc = SinglePointCalculator(atoms, **results)
-    return atoms
+    return Evaluation(str(model), files, structures, predictions, errors)
 
 
 def format_breakdown(errors: dict[str, Any]) -> str:

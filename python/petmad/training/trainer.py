@@ -1,5 +1,6 @@
 """``petmad train``: from options to a trained model."""
 
+import contextlib
 import datetime
 import logging
 import sys
@@ -19,18 +20,22 @@ from petmad.data import Sample
 from petmad.data.files import file_sha256
 from petmad.data.lazy import few, of_level
 from petmad.model import Potential, TargetSpec
+from petmad.output_files import replaced
 
 from . import checkpoint
 from .adapt import adapt_compositions
 from .baseline import fit_composition, fit_scale, force_spread, has_forces
 from .callbacks import Checkpoints, ValidationLog
+from .checkpoint_io import WholeFiles
 from .direct import direct_targets, fit_direct_scales
+from .folder import check_free, claimed
 from .known import check_known, count_labels
 from .loaders import count_steps, train_loader, valid_loader
 from .loss import ENERGY, level_names
 from .memory import keep_freed_memory
 from .module import TrainingModule
 from .options import Options, TrainingOptions, parse_options
+from .ranks import is_first, one_voice
 from .splits import Splits, all_files, files_by_option, load_splits
 from .stages import losses_of
 from .start import Start, complete, load_start
@@ -58,7 +63,15 @@ def train(options: Options, resume: str | Path | None = None) -> Path:
     Raises:
         ValueError: options or data are wrong; raised before training starts.
     """
-    training = options.training
+    with one_voice(options.training):
+        return _train(options, resume)
+
+
+def _train(options: Options, resume: str | Path | None) -> Path:
+    training, folder = options.training, Path(options.output)
+    writes = is_first(training)
+    if writes:
+        check_free(folder, resume)
     if training.threads is not None:
         torch.set_num_threads(training.threads)
     keep_freed_memory()
@@ -74,11 +87,21 @@ def train(options: Options, resume: str | Path | None = None) -> Path:
     else:
         potential = continue_from(start, splits, options)
     select_parameters(potential, options, [] if start is None else start.new_targets)
-    folder = Path(options.output)
-    check_free(folder, resume)
     if resume is not None:
         check_resumable(resume, potential, options)
-    folder.mkdir(parents=True, exist_ok=True)
+    with claimed(folder, resume) if writes else contextlib.nullcontext():
+        return fit(potential, splits, options, n_steps, resume)
+
+
+def fit(
+    potential: Potential,
+    splits: Splits,
+    options: Options,
+    n_steps: int,
+    resume: str | Path | None,
+) -> Path:
+    """Let Lightning train, ``n_steps`` an epoch; returns the path of the best model."""
+    training, folder = options.training, Path(options.output)
     checkpoints = Checkpoints(
         folder,
         training.monitor,
@@ -90,7 +113,8 @@ def train(options: Options, resume: str | Path | None = None) -> Path:
     if trainer.is_global_zero:
         checkpoints.bring_best()
         text = yaml.safe_dump(options.to_dict(), sort_keys=False, allow_unicode=True)
-        (folder / "options.yaml").write_text(text, encoding="utf-8")
+        with replaced(folder / "options.yaml") as file:
+            file.write_text(text, encoding="utf-8")
         LOG.info("%s", summary(options, potential, splits, n_steps))
     targets = tensor_targets(options)
     module = TrainingModule(
@@ -104,6 +128,10 @@ def train(options: Options, resume: str | Path | None = None) -> Path:
         # Few workers, and steps fewer than the log interval, are the user's choices.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*number of training batches.*")
+        # Errors of validation are joined before they are logged.
+        warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
+        # Of processes that share a step: matrices of one row, which are small.
+        warnings.filterwarnings("ignore", message="Grad strides do not match.*")
         # Of mixed precision: normalization in bfloat16 with weights in float32.
         warnings.filterwarnings("ignore", message=".*dispatch to fused implement.*")
         # Lightning 2.6 uses a torch name that torch 2.13 has deprecated.
@@ -116,24 +144,6 @@ def train(options: Options, resume: str | Path | None = None) -> Path:
             weights_only=True,
         )
     return checkpoints.best_path
-
-
-def check_free(folder: Path, resume: str | Path | None) -> None:
-    """Refuse to write over another training.
-
-    Raises:
-        ValueError: the folder holds one that is not the one resumed.
-    """
-    if resume is not None and Path(resume).absolute().parent.resolve() == (
-        folder.absolute().resolve()
-    ):
-        return
-    last = folder / "last.ckpt"
-    if last.exists() or (folder / "best.ckpt").exists():
-        other = "" if resume is None else f", which is not that of {resume}"
-        ways = [f"continue it with `--resume {last}`"] if last.exists() else []
-        ways += ["name another folder with `--output`", "or remove it"]
-        raise ValueError(f"{folder} already holds a training{other}; {', '.join(ways)}")
 
 
 def make_initial(splits: Splits, options: Options) -> Potential:
@@ -286,7 +296,8 @@ def make_trainer(
     options: TrainingOptions, folder: Path, checkpoints: Checkpoints
 ) -> lightning.Trainer:
     """Lightning's trainer for these options."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for part in ("pytorch", "fabric"):
+        logging.getLogger(f"lightning.{part}").setLevel(logging.WARNING)
     n_gpus = torch.cuda.device_count()
     if options.device == "gpu" and n_gpus < options.devices:
         raise ValueError(
@@ -311,6 +322,7 @@ def make_trainer(
         log_every_n_steps=options.log_steps,
         logger=[CSVLogger(folder, "csv"), TensorBoardLogger(folder, "tensorboard")],
         callbacks=callbacks,
+        plugins=[WholeFiles()],
         enable_progress_bar=on_terminal,
         enable_checkpointing=False,
         enable_model_summary=False,

@@ -28,7 +28,8 @@ def run(arguments: argparse.Namespace) -> Iterator[str]:
         ValueError: model, files or labels are wrong.
     """
     output = Path(arguments.output or Path(arguments.model).with_suffix(".llpr.ckpt"))
-    check_output(output)
+    files = [*(arguments.train or ()), *(arguments.valid or ())]
+    check_output(output, arguments.model, *files)
     potential, provenance = checkpoint.load_any(arguments.model)
     check_target(potential, arguments.target)
     train, valid = read_samples(arguments, potential, provenance)
