@@ -38,40 +38,61 @@ if __name__ == "__main__":
 """
 
 
+def start(*words, **environment):
+    """A command of Python with one thread."""
+    return subprocess.Popen(
+        [sys.executable, *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+    )
+
+
+def finish(process):
+    """What it told."""
+    told, _ = process.communicate(timeout=280)
+    assert process.returncode == 0, told[-3000:]
+    return told
+
+
+def write_script(tmp_path, text=SCRIPT):
+    """The script that trains by the options of its first argument."""
+    script = tmp_path / "script.py"
+    script.write_text(text)
+    return script
+
+
 def first_batches():
     """Frames of the first step of two processes, of eight, two each."""
     return np.random.default_rng([0, 0]).permutation(8)[:4].reshape(2, 2)
 
 
+def assert_same(found, expected):
+    """Gradients by parameter, to rounding."""
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        largest = float(gradient.abs().max())
+        torch.testing.assert_close(
+            found[name], gradient, rtol=1e-9, atol=1e-12 + 1e-10 * largest
+        )
+    assert any(float(gradient.abs().max()) > 1e-3 for gradient in expected.values())
+
+
 def check_gradients(tmp_path, values):
     """Of the first step, of one process with both batches and of two."""
     values["training"]["warmup_fraction"] = 0.0
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
+    script = write_script(tmp_path)
     for devices, batch_size in ((1, 4), (2, 2)):
         values["training"].update(devices=devices, batch_size=batch_size)
         values["output"] = str(tmp_path / f"run{devices}")
-        gradients = str(tmp_path / f"gradients{devices}")
-        done = subprocess.run(
-            [sys.executable, str(script), json.dumps(values), gradients],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=280,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
+        gradients = tmp_path / f"gradients{devices}"
+        finish(start(script, json.dumps(values), gradients))
     one, two = (
         torch.load(tmp_path / f"gradients{devices}", weights_only=True)
         for devices in (1, 2)
     )
-    assert one.keys() == two.keys()
-    for name, gradient in one.items():
-        largest = float(gradient.abs().max())
-        torch.testing.assert_close(
-            two[name], gradient, rtol=1e-9, atol=1e-12 + 1e-10 * largest
-        )
-    assert any(float(gradient.abs().max()) > 1e-3 for gradient in one.values())
+    assert_same(two, one)
 
 
 @pytest.mark.slow
@@ -99,42 +120,21 @@ def test_two_nodes_do_what_one_does(tmp_path):
     """Processes of two commands, told of each other as on a cluster without a queue."""
     values = toy_options(tmp_path, n_frames=8, epochs=1, dtype="float64")
     values["training"]["batch_size"] = 4
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
+    script = write_script(tmp_path)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    one = [sys.executable, str(script), json.dumps(values), str(tmp_path / "one")]
-    subprocess.run(one, check=True, capture_output=True, timeout=280)
+    finish(start(script, json.dumps(values), tmp_path / "one"))
     values["training"].update(batch_size=2, num_nodes=2)
     values["output"] = str(tmp_path / "run2")
-    two = [sys.executable, str(script), json.dumps(values), str(tmp_path / "two")]
-    nodes = [
-        subprocess.Popen(
-            two,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={
-                **os.environ,
-                "OMP_NUM_THREADS": "1",
-                "MASTER_ADDR": "127.0.0.1",
-                "MASTER_PORT": str(port),
-                "NODE_RANK": str(rank),
-            },
-        )
-        for rank in range(2)
-    ]
-    for node in nodes:
-        _, errors = node.communicate(timeout=280)
-        assert node.returncode == 0, errors[-3000:]
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    words = (script, json.dumps(values), tmp_path / "two")
+    for node in [start(*words, **place, NODE_RANK=rank) for rank in "01"]:
+        finish(node)
     found, expected = (
         torch.load(tmp_path / name, weights_only=True) for name in ("two", "one")
     )
-    for name, gradient in expected.items():
-        largest = float(gradient.abs().max())
-        torch.testing.assert_close(
-            found[name], gradient, rtol=1e-9, atol=1e-12 + 1e-10 * largest
-        )
+    assert_same(found, expected)
 
 
 @pytest.mark.slow
@@ -175,17 +175,8 @@ def test_processes_keep_step_where_labels_are_unknown(tmp_path):
     values["data"] = {"train": write(tmp_path / "train.xyz", frames)}
     values["data"] |= {"valid": values["data"]["train"], "energy_key": None}
     values["targets"] = {name: {"kind": "vector"} for name in "ab"}
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
-    done = subprocess.run(
-        [sys.executable, str(script), json.dumps(values), str(tmp_path / "gradients")],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=280,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    script = write_script(tmp_path)
+    finish(start(script, json.dumps(values), tmp_path / "gradients"))
 
 
 @pytest.mark.slow
@@ -193,17 +184,8 @@ def test_two_processes_without_energies_in_the_loss(tmp_path):
     """Forces do not depend on the last layers' biases."""
     values = toy_options(tmp_path, n_frames=8, devices=2, epochs=2)
     values["training"]["loss"] = {"energy": {"weight": 0}}
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
-    done = subprocess.run(
-        [sys.executable, str(script), json.dumps(values), str(tmp_path / "gradients")],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=280,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    script = write_script(tmp_path)
+    finish(start(script, json.dumps(values), tmp_path / "gradients"))
 
 
 @pytest.mark.slow
@@ -217,22 +199,13 @@ def test_one_of_two_processes_writes_and_speaks(tmp_path):
     write(tmp_path / "train.xyz", again)
     file = tmp_path / "options.yaml"
     file.write_text(json.dumps(values))
-    command = [sys.executable, "-m", "petmad.cli", "finetune", str(file)]
+    command = ["-m", "petmad.cli", "finetune", file]
     tuned, resumed = str(tmp_path / "tuned"), str(tmp_path / "resumed")
     for words in (
         ["--output", tuned],
         ["--output", resumed, "--resume", f"{tuned}/last.ckpt"],
     ):
-        done = subprocess.run(
-            [*command, *words],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=280,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-        told = done.stdout + done.stderr
-        assert done.returncode == 0, told[-3000:]
+        told = finish(start(*command, *words))
         for part in ("has no effect", "training data: ", "written to ", "best model: "):
             assert told.count(part) == 1, told
         for part in ("sync_dist", "Initializing distributed", "Warning"):
@@ -243,8 +216,8 @@ def test_one_of_two_processes_writes_and_speaks(tmp_path):
 @pytest.mark.slow
 def test_errors_of_every_process_are_told(tmp_path):
     values = toy_options(tmp_path, epochs=1, devices=2)
-    script = tmp_path / "script.py"
-    script.write_text(
+    script = write_script(
+        tmp_path,
         "import json, os, sys\n"
         "from petmad.training.module import TrainingModule\n"
         "from petmad.training.options import parse_options\n"
@@ -253,15 +226,9 @@ def test_errors_of_every_process_are_told(tmp_path):
         "    if os.environ['LOCAL_RANK'] == '1':\n"
         "        raise ValueError('wrong in the second')\n"
         "TrainingModule.training_step = fail\n"
-        "train(parse_options(json.loads(sys.argv[1])))\n"
+        "train(parse_options(json.loads(sys.argv[1])))\n",
     )
-    done = subprocess.run(
-        [sys.executable, str(script), json.dumps(values)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=280,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode != 0
-    assert "ValueError: wrong in the second" in done.stderr
+    process = start(script, json.dumps(values))
+    told, _ = process.communicate(timeout=280)
+    assert process.returncode != 0
+    assert "ValueError: wrong in the second" in told
