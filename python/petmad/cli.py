@@ -137,6 +137,7 @@ def _add_evaluate(parsers: argparse._SubParsersAction) -> None:
         help="average energies, forces and stress over a grid of rotations and "
         "inversions of this order, 48 for order 3; default: not",
     )
+    _add_device(command)
     for name, text in (
         ("errors", "write errors as JSON"),
         ("predictions", "write predictions as extended XYZ"),
@@ -159,6 +160,14 @@ def _add_evaluate(parsers: argparse._SubParsersAction) -> None:
         "none; default: 32",
     )
     command.set_defaults(run=commands.evaluate)
+
+
+def _add_device(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--device",
+        default="auto",
+        help="auto (a GPU where there is one), cpu, cuda or cuda:N; default: auto",
+    )
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -230,6 +239,7 @@ def _add_uncertainty(parsers: argparse._SubParsersAction) -> None:
         default="absolute",
         help="mean of errors that the multiplier is fitted to; default: absolute",
     )
+    _add_device(command)
     command.set_defaults(run=commands.uncertainty)
 
 

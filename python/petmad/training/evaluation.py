@@ -12,6 +12,7 @@ from petmad.data.structures import LabelKeys, check_species
 from petmad.model import Potential
 
 from . import checkpoint
+from .device import choose_device, device_of, engine_device, moved
 from .loss import ENERGY, Labels, Levels, fold, predict_with
 from .metrics import UNITS, Errors
 
@@ -42,17 +43,21 @@ class Predictor(NamedTuple):
     has_energy: bool = True
 
 
-def load_predictor(path: str | Path, target: str = ENERGY) -> Predictor:
+def load_predictor(
+    path: str | Path, target: str = ENERGY, device: str = "cpu"
+) -> Predictor:
     """The model of a checkpoint in plain torch, or an exported file in the C++ engine.
 
-    Or a file of ``petmad export --aoti``.
+    Or a file of ``petmad export --aoti``, which holds code for processors alone.
 
     Args:
         path: of any of them.
         target: the energy to predict.
+        device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
 
     Raises:
-        ValueError: the file is none of them, or has other energies, but not this one.
+        ValueError: the file is none of them, or has other energies, but not this one;
+            or no such device is here, or the file cannot use it.
     """
     if Path(path).suffix == ".ckpt":
         potential, _ = checkpoint.load_potential(path)
@@ -62,27 +67,37 @@ def load_predictor(path: str | Path, target: str = ENERGY) -> Predictor:
                 f"{path} has no energy {target!r}; it has {energies}; tensors are "
                 "compared without being named"
             )
-        return potential_predictor(potential, target)
+        return potential_predictor(potential.to(choose_device(device)), target)
     if target != ENERGY:
         raise ValueError(
             f"an exported file runs its main energy, not {target!r}; give a checkpoint"
         )
     if Path(path).suffix == ".pt2":
+        if device not in ("auto", "cpu"):
+            raise ValueError(
+                f"{path} holds machine code for processors, which {device!r} does not "
+                "run; use cpu, or give the checkpoint or a file of `petmad export`"
+            )
         return _ahead_predictor(path)
-    return _engine_predictor(path)
+    return _engine_predictor(path, engine_device(device))
 
 
 def potential_predictor(potential: Potential, name: str = ENERGY) -> Predictor:
-    """A model in plain torch; ``name`` is the energy to predict."""
+    """A model in plain torch, evaluated where it is; ``name`` is the energy to predict.
+
+    Predictions are on the CPU.
+    """
     numbers, cutoff = potential.atomic_numbers, potential.config.cutoff
     output = f"{name}_uncertainty"
     outputs = [output] if output in potential.output_names else []
+    device = device_of(potential)
 
     def predict(structure: Structure) -> Prediction:
         graph = collate([make_sample(structure, numbers, cutoff)]).graph
-        levels = Levels([name], torch.zeros(1, dtype=torch.int64))
+        graph = moved(graph, device)
+        levels = Levels([name], torch.zeros(1, dtype=torch.int64, device=device))
         predicted, others = predict_with(potential, graph, outputs, levels=levels)
-        labels = Labels(*(value.detach() for value in predicted))
+        labels = Labels(*(value.detach().cpu() for value in predicted))
         if not outputs:
             return Prediction(labels)
         return Prediction(labels, float(others[output].detach().sum(0).norm()))
@@ -104,10 +119,10 @@ def _ahead_predictor(path: str | Path) -> Predictor:
     return Predictor(model.atomic_numbers, predict)
 
 
-def _engine_predictor(path: str | Path) -> Predictor:
+def _engine_predictor(path: str | Path, device: str) -> Predictor:
     from petmad._engine import Engine
 
-    engine = Engine(str(path), "cpu", 0, True)
+    engine = Engine(str(path), device, 0, True)
     numbers = list(engine.info.atomic_numbers)
     output = f"{ENERGY}_uncertainty"
     outputs = [output] if output in engine.info.outputs else []

@@ -10,6 +10,7 @@ from petmad.model import Potential
 from petmad.output_files import check_output
 
 from . import checkpoint
+from .device import choose_device
 from .evaluation import format_errors, load_predictor
 from .label_names import keys_for, tell
 from .report import Evaluation, evaluate_with, format_breakdown, write_json
@@ -36,7 +37,7 @@ def run(arguments: argparse.Namespace) -> Iterator[str]:
     for path in (arguments.errors, arguments.predictions, arguments.report):
         if path is not None:
             check_output(path)
-    predictor = load_predictor(arguments.model, arguments.target)
+    predictor = load_predictor(arguments.model, arguments.target, arguments.device)
     potential, provenance = _load(arguments.model)
     tensors = tensor_keys(arguments, potential, provenance)
     keys = keys_for(arguments, provenance, group=arguments.subset_key)
@@ -49,6 +50,7 @@ def run(arguments: argparse.Namespace) -> Iterator[str]:
     tensors = {name: key for name, key in tensors.items() if key in found}
     errors: dict[str, Any] = {}
     if tensors:
+        potential.to(choose_device(arguments.device))
         errors["tensors"] = evaluate_tensors(
             potential, arguments.file, tensors, arguments.rotations, list(tensors)
         )

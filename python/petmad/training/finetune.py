@@ -10,10 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from petmad.data import Structure, read_structures
 from petmad.data.structures import LabelKeys
 
 from . import checkpoint
+from .device import choose_device
 from .evaluation import evaluate_structures, potential_predictor
 from .loss import ENERGY
 from .metrics import UNITS
@@ -60,17 +63,19 @@ def finetune(options: Options, resume: str | Path | None = None) -> Path:
     keys = options.data.label_keys()
     base = read_all(options.finetune.base, keys)  # before training: it may be wrong
     best = train(options, resume)
+    name = options.training.device
+    device = choose_device("cuda" if name == "gpu" else name)
     report = {
         "start_from": path,
         "parameters": options.training.parameters,
         **parameter_counts(options),
         "validation": {
-            name: compare(path, best, name, structures)
+            name: compare(path, best, name, structures, device)
             for name, structures in validation_sets(options).items()
         },
     }
     if base:
-        report["base"] = compare(path, best, ENERGY, base)
+        report["base"] = compare(path, best, ENERGY, base, device)
     file = Path(options.output) / "finetune.json"
     file.write_text(json.dumps(report, indent=1) + "\n")
     LOG.info("%s\nwritten to %s", format_report(report), file)
@@ -104,9 +109,13 @@ def validation_sets(options: Options) -> dict[str, list[Structure]]:
 
 
 def compare(
-    before: str | Path, after: str | Path, name: str, structures: Sequence[Structure]
+    before: str | Path,
+    after: str | Path,
+    name: str,
+    structures: Sequence[Structure],
+    device: torch.device,
 ) -> dict[str, Any]:
-    """Errors of an energy before and after.
+    """Errors of an energy before and after, evaluated on a device.
 
     Before is None where the model did not know the energy, or an element.
     """
@@ -116,8 +125,8 @@ def compare(
     result, _ = checkpoint.load_potential(after)
     return {
         "n_structures": len(structures),
-        "before": _errors(origin, name, structures) if is_known else None,
-        "after": _errors(result, name, structures),
+        "before": _errors(origin.to(device), name, structures) if is_known else None,
+        "after": _errors(result.to(device), name, structures),
     }
 
 

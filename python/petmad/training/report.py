@@ -87,6 +87,7 @@ def evaluate(
     target: str = ENERGY,
     rotation_order: int = 0,
     average_order: int = 0,
+    device: str = "auto",
 ) -> Evaluation:
     """Predict the structures of a file and compare with their labels.
 
@@ -102,12 +103,13 @@ def evaluate(
             orientation; 0 leaves it out.
         average_order: of a grid of rotations, with inversion, over which predictions
             are averaged; 0 takes structures as they stand.
+        device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
 
     Raises:
-        ValueError: model or labels are wrong, the model lacks an element, or both
-            orders are given.
+        ValueError: model or labels are wrong, the model lacks an element, both orders
+            are given, or no such device is here.
     """
-    predictor = load_predictor(model, target)
+    predictor = load_predictor(model, target, device)
     if not predictor.has_energy:
         raise ValueError(
             f"{model} has no energy; its tensors have their own evaluation"

@@ -17,6 +17,7 @@ from petmad.data.structures import LabelKeys, check_species
 from petmad.data.tensors import TensorLabel, rotate_components
 from petmad.model import Potential
 
+from .device import device_of, moved
 from .tensor_options import TensorOptions
 from .tensors import (
     TensorErrors,
@@ -29,6 +30,7 @@ from .tensors import (
 )
 
 
+CPU = torch.device("cpu")
 N_ROTATIONS = 32
 LARGE_SPREAD = 0.2
 """Part of the RMSE below which the spread hardly adds to it (2 % in quadrature)."""
@@ -44,7 +46,7 @@ def evaluate_tensors(
     """Errors and spreads of every block of every tensor target.
 
     Args:
-        potential: the model.
+        potential: the model, evaluated where it is.
         file: extended XYZ; frames without a label count for the others.
         keys: names of labels in the file by target; by default the target's.
         n_rotations: random elements of O(3) per structure; 0 leaves spreads out.
@@ -71,8 +73,9 @@ def evaluate_tensors(
     deviations = torch.zeros(len(errors.names), 2, dtype=torch.float64)
     for structure in structures:
         sample = make_sample(structure, numbers, cutoff)
-        batch = collate([sample])
+        batch = moved(collate([sample]), device_of(potential))
         expected = in_units(potential, scaled_tensors(potential, batch, targets))
+        expected = moved(expected, CPU)
         errors.add(predict(potential, [sample], targets), expected, batch.n_atoms)
         if n_rotations > 0:
             turned = predict_turned(potential, sample, targets, n_rotations)
@@ -105,12 +108,15 @@ def make_targets(potential: Potential) -> list[TensorTarget]:
 def predict(
     potential: Potential, samples: Sequence[Sample], targets: Sequence[TensorTarget]
 ) -> dict[str, torch.Tensor]:
-    """Components [n_rows, n_components] in their units, compositions subtracted."""
-    graph = collate(samples).graph
+    """Components [n_rows, n_components] in their units, compositions subtracted.
+
+    Predicted where the model is; on the CPU.
+    """
+    graph = moved(collate(samples).graph, device_of(potential))
     with torch.no_grad():
         atomic = potential(graph, [spec.name for spec, _ in targets], raw=True)
     raw = {spec.name: gather(spec, atomic[spec.name], graph) for spec, _ in targets}
-    return in_units(potential, raw)
+    return moved(in_units(potential, raw), CPU)
 
 
 def predict_turned(
