@@ -10,6 +10,7 @@ from ase.data import chemical_symbols
 from petmad.data import Structure
 
 from .calibration import Calibration, calibrate
+from .direct_errors import DirectErrors
 from .evaluation import Prediction, true_labels
 from .loss import Labels, per_atom_residuals
 from .metrics import MILLI, Errors
@@ -38,7 +39,8 @@ def break_down(
         predictions: of the same structures.
 
     Returns:
-        ``overall``, as :meth:`petmad.training.metrics.Errors.compute` has it, and
+        ``overall``, as :meth:`petmad.training.metrics.Errors.compute` and
+        :meth:`petmad.training.direct_errors.DirectErrors.compute` have it, and
         ``subsets`` of such; ``components`` and ``elements`` with ``mae``, ``rmse`` and
         ``n`` of each; what is unknown is left out.
     """
@@ -76,11 +78,13 @@ def break_down(
 def _errors(
     structures: Sequence[Structure], predictions: Sequence[Prediction]
 ) -> dict[str, float]:
-    errors = Errors()
+    errors, direct = Errors(), DirectErrors()
     for structure, prediction in zip(structures, predictions, strict=True):
         n_atoms = torch.tensor([len(structure.atomic_numbers)])
-        errors.add(prediction.labels, true_labels(structure), n_atoms)
-    return errors.compute()
+        labels = true_labels(structure)
+        errors.add(prediction.labels, labels, n_atoms)
+        direct.add(prediction.direct, labels)
+    return {**errors.compute(), **direct.compute()}
 
 
 def _summaries(values: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:

@@ -13,8 +13,14 @@ from petmad.model import Potential
 
 from . import checkpoint
 from .device import choose_device, device_of, engine_device, moved
+from .direct_errors import HEADS, Direct, direct_of
+from .direct_errors import UNITS as DIRECT_UNITS
 from .loss import ENERGY, Labels, Levels, fold, predict_with
 from .metrics import UNITS, Errors
+
+
+ALL_UNITS = {**UNITS, **DIRECT_UNITS}
+"""Unit of each error that may be told."""
 
 
 class Prediction(NamedTuple):
@@ -23,10 +29,12 @@ class Prediction(NamedTuple):
     Attributes:
         labels: energy, forces and strain gradient, in eV and Å.
         deviation: standard deviation of the energy [eV], NaN where the model has none.
+        direct: forces and strain gradient of direct heads.
     """
 
     labels: Labels
     deviation: float = float("nan")
+    direct: Direct = Direct(None, None)
 
 
 class Predictor(NamedTuple):
@@ -90,17 +98,21 @@ def potential_predictor(potential: Potential, name: str = ENERGY) -> Predictor:
     numbers, cutoff = potential.atomic_numbers, potential.config.cutoff
     output = f"{name}_uncertainty"
     outputs = [output] if output in potential.output_names else []
+    heads = [h for h in HEADS if name == ENERGY and h in potential.target_names]
     device = device_of(potential)
 
     def predict(structure: Structure) -> Prediction:
         graph = collate([make_sample(structure, numbers, cutoff)]).graph
         graph = moved(graph, device)
         levels = Levels([name], torch.zeros(1, dtype=torch.int64, device=device))
-        predicted, others = predict_with(potential, graph, outputs, levels=levels)
+        predicted, others = predict_with(
+            potential, graph, outputs + heads, levels=levels
+        )
         labels = Labels(*(value.detach().cpu() for value in predicted))
+        direct = direct_of({head: others[head].detach().cpu() for head in heads})
         if not outputs:
-            return Prediction(labels)
-        return Prediction(labels, float(others[output].detach().sum(0).norm()))
+            return Prediction(labels, direct=direct)
+        return Prediction(labels, float(others[output].detach().sum(0).norm()), direct)
 
     return Predictor(numbers, predict, name in potential.target_names)
 
@@ -126,6 +138,7 @@ def _engine_predictor(path: str | Path, device: str) -> Predictor:
     numbers = list(engine.info.atomic_numbers)
     output = f"{ENERGY}_uncertainty"
     outputs = [output] if output in engine.info.outputs else []
+    heads = [head for head in HEADS if head in engine.info.outputs]
 
     def predict(structure: Structure) -> Prediction:
         results = engine.evaluate(
@@ -135,16 +148,19 @@ def _engine_predictor(path: str | Path, device: str) -> Predictor:
             structure.pbc,
             charge=structure.charge,
             spin_multiplicity=structure.spin_multiplicity,
-            outputs=outputs,
+            outputs=outputs + heads,
         )
         labels = Labels(
             torch.tensor([results["energy"]], dtype=torch.float64),
             torch.from_numpy(np.array(results["forces"])),
             -torch.from_numpy(np.array(results["virial"]))[None],
         )
+        rows = {head: torch.tensor(results["outputs"][head]) for head in heads}
+        direct = direct_of(rows)
         if not outputs:
-            return Prediction(labels)
-        return Prediction(labels, float(np.linalg.norm(results["sums"][output])))
+            return Prediction(labels, direct=direct)
+        deviation = np.linalg.norm(results["sums"][output])
+        return Prediction(labels, float(deviation), direct)
 
     return Predictor(numbers, predict, engine.info.has_energy)
 
@@ -193,9 +209,12 @@ def true_labels(structure: Structure) -> Labels:
 
 def format_errors(errors: dict[str, float]) -> str:
     """A table of mean absolute and root mean square errors."""
-    lines = [f"{'':8} {'MAE':>10} {'RMSE':>10}"]
-    for name, unit in UNITS.items():
+    rows = []
+    for name, unit in ALL_UNITS.items():
         if f"{name}_mae" in errors:
             mae, rmse = errors[f"{name}_mae"], errors[f"{name}_rmse"]
-            lines.append(f"{name:8} {mae:10.3f} {rmse:10.3f}  {unit}")
+            rows.append((name.replace("_", " "), f"{mae:10.3f} {rmse:10.3f}  {unit}"))
+    width = max([8, *(len(name) for name, _ in rows)])
+    lines = [f"{'':{width}} {'MAE':>10} {'RMSE':>10}"]
+    lines += [f"{name:{width}} {numbers}" for name, numbers in rows]
     return "\n".join(lines)

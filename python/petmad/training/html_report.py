@@ -14,6 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from .breakdown import residuals, uncertainty_quality
+from .evaluation import ALL_UNITS
 from .metrics import MILLI, UNITS
 
 
@@ -63,8 +64,8 @@ def _table(head: list[str], rows: list[list[Any]]) -> str:
 def _overall(errors: dict[str, Any]) -> str:
     overall = errors["overall"]
     rows = [
-        [name, overall[f"{name}_mae"], overall[f"{name}_rmse"], unit]
-        for name, unit in UNITS.items()
+        [name.replace("_", " "), overall[f"{name}_mae"], overall[f"{name}_rmse"], unit]
+        for name, unit in ALL_UNITS.items()
         if f"{name}_mae" in overall
     ]
     return "<h2>Errors</h2>" + _table(["", "MAE", "RMSE", "unit"], rows)
@@ -77,7 +78,8 @@ def _parts(errors: dict[str, Any], name: str) -> str:
 
 
 def _subsets(errors: dict[str, Any]) -> str:
-    names = [f"{name}_{kind}" for name in UNITS for kind in ("mae", "rmse")]
+    names = [f"{name}_{kind}" for name in ALL_UNITS for kind in ("mae", "rmse")]
+    names = [n for n in names if not n.startswith("direct_") or n in errors["overall"]]
     rows = [
         [group, *(float(part.get(name, np.nan)) for name in names)]
         for group, part in errors["subsets"].items()
@@ -129,6 +131,16 @@ def figures(evaluation: "Evaluation") -> list[tuple[str, Draw]]:
             ("parity of forces", _parity(forces, moved, "eV/Å")),
             ("errors of forces", _histogram(MILLI * moved, "meV/Å")),
         ]
+    direct = [
+        (s.forces, p.direct.forces.numpy())
+        for s, p in pairs
+        if s.forces is not None and p.direct.forces is not None
+    ]
+    if direct:
+        true, found = (
+            np.concatenate(part).ravel() for part in zip(*direct, strict=True)
+        )
+        drawn.append(("parity of direct forces", _parity(true, found - true, "eV/Å")))
     quality = uncertainty_quality(evaluation.structures, evaluation.predictions)
     if quality is not None:
         drawn.append(("calibration", _calibration(quality)))

@@ -18,7 +18,7 @@ from petmad.rotations import rotation_grid
 
 from .breakdown import break_down, uncertainty_quality
 from .checkpoint import load_any
-from .evaluation import Prediction, Predictor, load_predictor
+from .evaluation import ALL_UNITS, Prediction, Predictor, load_predictor
 from .label_names import tell, trained_keys
 from .loss import ENERGY
 from .orientations import averaged, rotational_errors
@@ -201,8 +201,8 @@ def format_breakdown(errors: dict[str, Any]) -> str:
             lines.append(f"{name:12} {part['mae']:10.3f} {part['rmse']:10.3f}  {unit}")
     for name, part in errors["subsets"].items():
         numbers = " ".join(
-            f"{label} {part[f'{label}_mae']:.3f}"
-            for label in ("energy", "forces", "strain")
+            f"{label.replace('_', ' ')} {part[f'{label}_mae']:.3f}"
+            for label in ALL_UNITS
             if f"{label}_mae" in part
         )
         lines.append(f"subset {name}: MAE of {numbers}")
