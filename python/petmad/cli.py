@@ -66,7 +66,7 @@ def _add_data(parsers: argparse._SubParsersAction) -> None:
     command.add_argument("-o", "--output", required=True, help=".aselmdb, to write")
     _add_labels(command, "as it is called in the output")
     command.set_defaults(energy_unit="eV", forces_unit="eV/Å", stress_unit="eV/Å^3")
-    command.add_argument("--virial-key", help="name of the virial [eV]; default: none")
+    command.set_defaults(virial_unit="eV")
     command.add_argument(
         "--level",
         default="",
@@ -87,7 +87,10 @@ def _add_data(parsers: argparse._SubParsersAction) -> None:
 
 
 def _add_labels(
-    command: argparse.ArgumentParser, name: str, default_unit: str = "{unit}"
+    command: argparse.ArgumentParser,
+    name: str,
+    default_unit: str = "{unit}",
+    virial: str = "none",
 ) -> None:
     """Options for names and units of labels.
 
@@ -95,6 +98,7 @@ def _add_labels(
         command: to add them to.
         name: says what stands for a name that is not given.
         default_unit: likewise for a unit.
+        virial: likewise for the name of the virial.
     """
     for label, unit in (
         ("energy", "eV"),
@@ -107,6 +111,13 @@ def _add_labels(
         )
         default = default_unit.format(unit=unit)
         command.add_argument(f"--{label}-unit", help=f"its unit; default: {default}")
+    command.add_argument(
+        "--virial-key",
+        help="name of the virial, -volume times stress, read where there is no stress; "
+        f"default: {virial}",
+    )
+    default = default_unit.format(unit="eV")
+    command.add_argument("--virial-unit", help=f"its unit; default: {default}")
 
 
 def _add_evaluate(parsers: argparse._SubParsersAction) -> None:
@@ -115,7 +126,12 @@ def _add_evaluate(parsers: argparse._SubParsersAction) -> None:
     )
     command.add_argument("model", help="checkpoint (.ckpt) or exported model")
     command.add_argument("file", help=FILES)
-    _add_labels(command, "as in training, else {label}", "as in training, else {unit}")
+    _add_labels(
+        command,
+        "as in training, else {label}",
+        "as in training, else {unit}",
+        "as in training, else none",
+    )
     command.add_argument("--subset-key", help="name of what tells subsets apart")
     command.add_argument(
         "--target",

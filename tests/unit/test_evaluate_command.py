@@ -115,6 +115,9 @@ def test_files_that_cannot_be_written_are_refused(folder, tmp_path, capsys, opti
         ("both", ["--energy-key", "nope"], "`nope`, named by `--energy-key`; it has"),
         ("energy", ["--forces-key", "nope"], "`nope`, named by `--forces-key`"),
         ("energy", ["--stress-key", "nope"], "`nope`, named by `--stress-key`"),
+        ("energy", ["--virial-key", "nope"], "`nope`, named by `--virial-key`"),
+        ("energy", ["--virial-unit", "kbar"], "must be an energy"),
+        ("energy", ["--virial-unit", "Ha"], "no virial is read; name it with `--vir"),
         ("energy", ["--subset-key", "nope"], "`nope`, named by `--subset-key`"),
         ("both", ["--target-key", "dipole=mu"], "`mu`, named by `--target-key dipole`"),
         ("both", ["--target-key", "dipol=dipole"], "names 'dipol', which is no tensor"),
@@ -195,3 +198,39 @@ def test_numbers_that_are_none_are_null_in_lists_too(tmp_path):
     )
     found = json.loads((tmp_path / "errors.json").read_text())
     assert found == {"bins": [None, 1.0], "slope": None}
+
+
+def test_virials_stand_for_stresses(folder, tmp_path, caplog):
+    """Typed, or as in the training; of the sign of LAMMPS, in any unit."""
+    frames = alloys(3)
+    write(tmp_path / "stress.xyz", frames)
+    for atoms in frames:
+        stress = atoms.calc.results.pop("stress")[[0, 5, 4, 5, 1, 3, 4, 3, 2]]
+        virial = -stress.reshape(3, 3) * atoms.get_volume()
+        atoms.info["pull"] = virial / ase.units.Ha
+    file = write(tmp_path / "virial.xyz", frames)
+    potential, _ = checkpoint.load_potential(folder / "energy.ckpt")
+    model, known = folder / "energy.ckpt", tmp_path / "known.ckpt"
+    data = {"train": "a.xyz", "virial_key": "pull", "virial_unit": "Ha"}
+    options = parse_options({"data": data}).to_dict()
+    checkpoint.save(known, potential, {"options": options})
+    expected = evaluate(model, tmp_path / "stress.xyz").errors["overall"]
+    assert expected["strain_mae"] > 0
+    words = ["--virial-key", "pull", "--virial-unit", "Ha"]
+    for path, typed in ((model, words), (known, [])):
+        errors = tmp_path / "errors.json"
+        command = ["evaluate", str(path), file, *typed, "--errors", str(errors)]
+        assert main(command) == 0
+        found = json.loads(errors.read_text())["overall"]
+        for kind in ("mae", "rmse"):
+            assert found[f"strain_{kind}"] == pytest.approx(
+                expected[f"strain_{kind}"], rel=1e-6
+            )
+        assert "virial `pull` in Ha" in caplog.records[-1].message
+    for path, keys in (
+        (known, None),
+        (model, LabelKeys(virial="pull", virial_unit="Ha")),
+    ):
+        found = evaluate(path, file, keys).errors["overall"]["strain_mae"]
+        assert found == pytest.approx(expected["strain_mae"], rel=1e-6)
+    assert "strain_mae" not in evaluate(model, file).errors["overall"]

@@ -22,8 +22,8 @@ from .tensor_evaluation import (
 )
 
 
-NAMES = ("energy_key", "forces_key", "stress_key", "subset_key")
-UNITS = ("energy_unit", "forces_unit", "stress_unit")
+NAMES = ("energy_key", "forces_key", "stress_key", "virial_key", "subset_key")
+UNITS = ("energy_unit", "forces_unit", "stress_unit", "virial_unit")
 OF_ENERGIES = ("predictions", "report", "lebedev", "average", *NAMES, *UNITS)
 """Options that mean something only where energies are compared."""
 
