@@ -125,7 +125,12 @@ def _add_evaluate(parsers: argparse._SubParsersAction) -> None:
         "evaluate", help="errors of a model on labelled structures"
     )
     command.add_argument("model", help="checkpoint (.ckpt) or exported model")
-    command.add_argument("file", help=FILES)
+    command.add_argument(
+        "files",
+        nargs="+",
+        metavar="file",
+        help=f"{FILES}; the errors of several are told together and one by one",
+    )
     _add_labels(
         command,
         "as in training, else {label}",
@@ -136,7 +141,8 @@ def _add_evaluate(parsers: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--target",
         default="energy",
-        help="energy of a checkpoint, e.g. energy/r2scan; default: energy",
+        help="energy of a checkpoint, e.g. energy/r2scan; frames without it are left "
+        "out; default: energy",
     )
     command.add_argument(
         "--lebedev",
@@ -156,7 +162,7 @@ def _add_evaluate(parsers: argparse._SubParsersAction) -> None:
     _add_device(command)
     for name, text in (
         ("errors", "write errors as JSON"),
-        ("predictions", "write predictions as extended XYZ"),
+        ("predictions", "write predictions, tensors too, as extended XYZ"),
         ("report", "write a report as one HTML file"),
     ):
         command.add_argument(f"--{name}", metavar="FILE", help=text)

@@ -93,19 +93,17 @@ def test_unknown_numbers_are_null(folder, tmp_path):
     assert errors["uncertainty"]["slope"] is None
 
 
-@pytest.mark.parametrize("option", ["--predictions", "--report"])
-def test_files_that_cannot_be_written_are_refused(folder, tmp_path, capsys, option):
-    path = tmp_path / "a"
+@pytest.mark.parametrize("option", ["--average", "--lebedev"])
+def test_orientations_without_energies_are_refused(folder, capsys, option):
     for model, file, message in (
         ("tensors", "both", "the model has none"),
         ("both", "tensors", "tensors.xyz has no energies"),
     ):
-        assert run(folder, model, file, option, str(path)) == 1
+        assert run(folder, model, file, option, "1") == 1
         told = capsys.readouterr()
         assert f"`{option}` is about energies and forces, but" in told.err
         assert message in told.err
         assert not told.out
-    assert not path.exists()
 
 
 @pytest.mark.parametrize(
@@ -150,7 +148,7 @@ def test_messages_name_the_options_of_the_command(folder, tmp_path, capsys):
     for atoms, kind in zip(frames, ({"kind": "a"}, {}), strict=True):
         atoms.info.update(kind)
     model, file = str(folder / "energy.ckpt"), write(tmp_path / "a.xyz", frames)
-    commands = [["evaluate", model, file]]
+    commands = [["evaluate", model, str(folder / "tensors.xyz")]]
     commands.append(["uncertainty", "fit", model, "--train", file, "--valid", file])
     for command in commands:
         assert main(command) == 1
@@ -234,3 +232,22 @@ def test_virials_stand_for_stresses(folder, tmp_path, caplog):
         found = evaluate(path, file, keys).errors["overall"]["strain_mae"]
         assert found == pytest.approx(expected["strain_mae"], rel=1e-6)
     assert "strain_mae" not in evaluate(model, file).errors["overall"]
+
+
+def test_a_stress_goes_before_a_virial(tmp_path, folder, capsys):
+    frames = alloys(2)
+    for atoms in frames:
+        atoms.info["pull"] = np.eye(3)
+    file = write(tmp_path / "a.xyz", frames)
+    words = ["evaluate", str(folder / "energy.ckpt"), file, "--virial-key", "pull"]
+    note = "frames that have `stress` are compared with it, and not with `pull`"
+    assert main(words) == 0
+    assert note in capsys.readouterr().out
+    del frames[0].calc.results["stress"]
+    write(tmp_path / "a.xyz", frames)
+    assert main(words) == 0
+    assert note in capsys.readouterr().out
+    del frames[1].calc.results["stress"]
+    write(tmp_path / "a.xyz", frames)
+    assert main(words) == 0
+    assert note not in capsys.readouterr().out

@@ -58,9 +58,11 @@ def files(tmp_path_factory):
 def everything(potential, file):
     """Errors of energies, their mean over orientations, and of tensors."""
     predictor = potential_predictor(potential)
-    energies = evaluate_with(predictor, "model.ckpt", file, rotation_order=1)
-    others = evaluate_with(potential_predictor(potential, "energy/scan"), "m", file)
-    mean = evaluate_with(averaged(predictor, 1), "model.ckpt", file)
+    structures = list(read_structures(file))
+    energies = evaluate_with(predictor, "model", structures, rotation_order=1)
+    scan = potential_predictor(potential, "energy/scan")
+    others = evaluate_with(scan, "model", structures)
+    mean = evaluate_with(averaged(predictor, 1), "model", structures)
     tensors = evaluate_tensors(potential, file, n_rotations=2)
     parts = (energies.errors, others.errors, mean.errors)
     parts = [part["overall"] for part in parts] + [energies.errors["uncertainty"]]

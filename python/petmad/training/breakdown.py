@@ -41,8 +41,9 @@ def break_down(
     Returns:
         ``overall``, as :meth:`petmad.training.metrics.Errors.compute` and
         :meth:`petmad.training.direct_errors.DirectErrors.compute` have it, and
-        ``subsets`` of such; ``components`` and ``elements`` with ``mae``, ``rmse`` and
-        ``n`` of each; what is unknown is left out.
+        ``subsets`` of such, and ``files`` where there are several; ``components`` and
+        ``elements`` with ``mae``, ``rmse`` and ``n`` of each; what is unknown is left
+        out.
     """
     parts = [residuals(s, p) for s, p in zip(structures, predictions, strict=True)]
     forces = np.concatenate([part.forces.numpy() for part in parts])
@@ -53,26 +54,31 @@ def break_down(
     elements = {
         chemical_symbols[int(z)]: forces[numbers == z] for z in np.unique(numbers)
     }
-    subsets = dict.fromkeys(structure.group for structure in structures)
+    files = [structure.file for structure in structures]
     return {
         "overall": _errors(structures, predictions),
         "components": _summaries(components),
         "elements": _summaries(elements),
-        "subsets": {
-            group: _errors(
-                *zip(
-                    *(
-                        (s, p)
-                        for s, p in zip(structures, predictions, strict=True)
-                        if s.group == group
-                    ),
-                    strict=True,
-                )
-            )
-            for group in subsets
-            if group
-        },
+        "subsets": _by_name([s.group for s in structures], structures, predictions),
+        "files": _by_name(files, structures, predictions)
+        if len(set(files)) > 1
+        else {},
     }
+
+
+def _by_name(
+    names: Sequence[str],
+    structures: Sequence[Structure],
+    predictions: Sequence[Prediction],
+) -> dict[str, dict[str, float]]:
+    """Errors of the structures of each name, the empty one left out."""
+    results = {}
+    for name in dict.fromkeys(filter(None, names)):
+        chosen = [i for i, other in enumerate(names) if other == name]
+        results[name] = _errors(
+            [structures[i] for i in chosen], [predictions[i] for i in chosen]
+        )
+    return results
 
 
 def _errors(
@@ -104,13 +110,16 @@ def _summaries(values: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
 def uncertainty_quality(
     structures: Sequence[Structure], predictions: Sequence[Prediction]
 ) -> Calibration | None:
-    """Energy errors per atom [eV] against deviations; None where there are none."""
+    """Energy errors per atom [eV] against deviations; None where there are none.
+
+    Structures without a known energy are left out.
+    """
+    pairs = zip(structures, predictions, strict=True)
+    pairs = [(s, p) for s, p in pairs if not np.isnan(s.energy)]
+    structures, predictions = [s for s, _ in pairs], [p for _, p in pairs]
     deviations = np.array([prediction.deviation for prediction in predictions])
     if np.isnan(deviations).any():
         return None
     n_atoms = np.array([len(s.atomic_numbers) for s in structures])
-    errors = [
-        float(p.labels.energies[0]) - s.energy
-        for s, p in zip(structures, predictions, strict=True)
-    ]
+    errors = [float(p.labels.energies[0]) - s.energy for s, p in pairs]
     return calibrate(deviations / n_atoms, np.array(errors) / n_atoms)

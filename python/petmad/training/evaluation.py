@@ -1,7 +1,8 @@
 """Errors of a model, checkpoint or exported, on a labelled file."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -27,14 +28,18 @@ class Prediction(NamedTuple):
     """What a model says of one structure.
 
     Attributes:
-        labels: energy, forces and strain gradient, in eV and Å.
+        labels: energy, forces and strain gradient, in eV and Å; None where energies
+            are not predicted.
         deviation: standard deviation of the energy [eV], NaN where the model has none.
         direct: forces and strain gradient of direct heads.
+        tensors: Cartesian entries [1 or n_atoms, n_entries] of tensor targets by name,
+            in their units; those of spherical ones are their components.
     """
 
-    labels: Labels
+    labels: Labels | None = None
     deviation: float = float("nan")
     direct: Direct = Direct(None, None)
+    tensors: Mapping[str, np.ndarray] = MappingProxyType({})
 
 
 class Predictor(NamedTuple):

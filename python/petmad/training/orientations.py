@@ -65,7 +65,7 @@ def turned(
         structure: as it stands in its file.
         rotation: R [3, 3], with or without inversion.
     """
-    labels, deviation, direct = predictor.predict(
+    predicted = predictor.predict(
         dataclasses.replace(
             structure,
             positions=structure.positions @ rotation.T,
@@ -82,8 +82,9 @@ def turned(
             None if gradients is None else back @ gradients.double() @ back.T,
         )
 
-    labels = Labels(labels.energies, *turn(labels.forces, labels.strain_gradients))
-    return Prediction(labels, deviation, Direct(*turn(*direct)))
+    energies, *gradients = predicted.labels
+    labels = Labels(energies, *turn(*gradients))
+    return Prediction(labels, predicted.deviation, Direct(*turn(*predicted.direct)))
 
 
 def rotational_errors(

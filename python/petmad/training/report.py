@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,19 +12,23 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from petmad.data import Structure, read_structures
+from petmad.data import Structure
 from petmad.data.progress import progress
 from petmad.data.structures import LabelKeys, check_species
+from petmad.model import TargetSpec
 from petmad.rotations import rotation_grid
 
 from .breakdown import break_down, uncertainty_quality
 from .checkpoint import load_any
 from .evaluation import ALL_UNITS, Prediction, Predictor, load_predictor
 from .label_names import tell, trained_keys
+from .labelled import as_files, has_energy, has_tensor, read_labelled
 from .loss import ENERGY
 from .orientations import averaged, rotational_errors
+from .tensor_evaluation import TensorEvaluation
 
 
+LOG = logging.getLogger(__name__)
 N_TURNED = 10
 """Structures, evenly chosen, whose dependence on the orientation is measured."""
 
@@ -37,14 +42,18 @@ class Evaluation:
         structures: with their labels.
         predictions: of each.
         errors: see :func:`petmad.training.breakdown.break_down`; also ``uncertainty``
-            (``slope``, ``ratio``), ``rotations`` where they are known, and
-            ``averaged`` (``order``, ``n_orientations``) of predictions that are means.
+            (``slope``, ``ratio``), ``rotations`` where they are known, ``averaged``
+            (``order``, ``n_orientations``) of predictions that are means, and
+            ``without``, numbers of frames that lack a label; of tensors ``tensors``,
+            see :func:`petmad.training.tensor_evaluation.evaluate_tensors`.
+        tensors: targets that were compared.
     """
 
     model: str
     structures: list[Structure]
     predictions: list[Prediction]
     errors: dict[str, Any]
+    tensors: Sequence[TargetSpec] = ()
 
     def write_errors(self, path: str | Path) -> None:
         """As JSON."""
@@ -53,10 +62,12 @@ class Evaluation:
     def write_predictions(self, path: str | Path) -> None:
         """As extended XYZ: predictions as results, labels as ``reference_energy`` ...
 
-        Positions, cells and order are those of the file.
+        Tensors are ``predicted_<name>`` and ``reference_<name>``, of structures [3] or
+        [3, 3], of atoms with their entries row by row. Positions, cells and order are
+        those of the file; frames without any label are left out.
         """
         pairs = zip(self.structures, self.predictions, strict=True)
-        frames = [_to_atoms(s, p) for s, p in pairs]
+        frames = [_to_atoms(s, p, self.tensors) for s, p in pairs]
         ase.io.write(path, frames, format="extxyz")
 
     def write_report(self, path: str | Path) -> None:
@@ -89,12 +100,13 @@ def evaluate(
     average_order: int = 0,
     device: str = "auto",
 ) -> Evaluation:
-    """Predict the structures of a file and compare with their labels.
+    """Predict the structures of files and compare with their labels.
 
     Args:
         model: checkpoint (evaluated in plain torch) or exported file (in the engine).
-        file: labelled structures, one file or several; frames without forces or stress
-            count for the others.
+        file: labelled structures, one file or several, whose errors are also told one
+            by one; frames without energy are left out and counted, those without forces
+            or stress count for the others.
         keys: names and units of the labels; ``keys.group`` names the subsets; by
             default those of the model's training, where it tells them.
         target: which energy of a checkpoint.
@@ -118,18 +130,26 @@ def evaluate(
         keys = trained_keys(load_any(model)[1], target)
         keys = None if keys is None else dataclasses.replace(keys, section="")
         tell(keys or LabelKeys())
-    return evaluate_with(predictor, model, file, keys, rotation_order, average_order)
+    keys = keys or LabelKeys()
+    labelled = read_labelled(as_files(file), keys)
+    for line in labelled.left_out(keys):
+        LOG.info(line)
+    result = evaluate_with(
+        predictor, model, labelled.structures, rotation_order, average_order
+    )
+    if labelled.n_without:
+        result.errors["without"] = labelled.n_without
+    return result
 
 
 def evaluate_with(
     predictor: Predictor,
     model: str | Path,
-    file: str | Path | Sequence[str | Path],
-    keys: LabelKeys | None = None,
+    structures: list[Structure],
     rotation_order: int = 0,
     average_order: int = 0,
 ) -> Evaluation:
-    """:func:`evaluate` with the predictor of a model."""
+    """:func:`evaluate` with the predictor of a model, of structures that were read."""
     if rotation_order > 0 and average_order > 0:
         raise ValueError(
             "the spread over orientations is what their mean takes away; ask for one "
@@ -138,11 +158,7 @@ def evaluate_with(
         )
     if average_order > 0:
         predictor = averaged(predictor, average_order)
-    files = [file] if isinstance(file, str | Path) else list(file)
-    structures = [s for f in files for s in read_structures(f, keys, False)]
     check_species(structures, predictor.atomic_numbers)
-    if keys is None or keys.group is None:
-        structures = [dataclasses.replace(s, group="") for s in structures]
     predictions = [predictor.predict(s) for s in progress(structures, "evaluating")]
     errors = break_down(structures, predictions)
     quality = uncertainty_quality(structures, predictions)
@@ -158,21 +174,44 @@ def evaluate_with(
     return Evaluation(str(model), structures, predictions, errors)
 
 
-def _to_atoms(structure: Structure, prediction: Prediction) -> Atoms:
+def with_tensors(
+    evaluation: Evaluation, specs: Sequence[TargetSpec], found: TensorEvaluation
+) -> Evaluation:
+    """An evaluation of the same structures with that of tensors beside it."""
+    pairs = zip(evaluation.predictions, found.predictions, strict=True)
+    errors = {**evaluation.errors, "tensors": found.errors}
+    if found.files:
+        files = errors.get("files", {})
+        errors["files"] = {
+            file: {**files.get(file, {}), "tensors": part}
+            for file, part in found.files.items()
+        }
+    return dataclasses.replace(
+        evaluation,
+        predictions=[p._replace(tensors=tensors) for p, tensors in pairs],
+        errors=errors,
+        tensors=specs,
+    )
+
+
+def _to_atoms(
+    structure: Structure, prediction: Prediction, tensors: Sequence[TargetSpec]
+) -> Atoms:
     atoms = Atoms(
         structure.atomic_numbers,
         structure.positions,
         cell=structure.cell,
         pbc=structure.pbc,
     )
-    results = {
-        "energy": float(prediction.labels.energies[0]),
-        "forces": prediction.labels.forces.numpy(),
-    }
-    if structure.volume > 0:
+    results = {}
+    if prediction.labels is not None:
+        results["energy"] = float(prediction.labels.energies[0])
+        results["forces"] = prediction.labels.forces.numpy()
+    if prediction.labels is not None and structure.volume > 0:
         strain = prediction.labels.strain_gradients[0].numpy()
         results["stress"] = 0.5 * (strain + strain.T) / structure.volume
-    atoms.info["reference_energy"] = structure.energy
+    if has_energy(structure):
+        atoms.info["reference_energy"] = structure.energy
     if structure.forces is not None:
         atoms.arrays["reference_forces"] = structure.forces
     if structure.stress is not None:
@@ -186,8 +225,25 @@ def _to_atoms(structure: Structure, prediction: Prediction) -> Atoms:
     atoms.info["source"] = structure.source
     if "stress" in results:
         results["stress"] = results["stress"].flatten()[[0, 4, 8, 5, 2, 1]]
+    for spec in tensors:
+        _add_tensor(
+            atoms, f"predicted_{spec.name}", spec, prediction.tensors[spec.name]
+        )
+        if has_tensor(structure, spec.name):
+            label = structure.tensors[spec.name] @ spec.rows().numpy()
+            _add_tensor(atoms, f"reference_{spec.name}", spec, label)
     atoms.calc = SinglePointCalculator(atoms, **results)
     return atoms
+
+
+def _add_tensor(atoms: Atoms, name: str, spec: TargetSpec, rows: np.ndarray) -> None:
+    """Entries [1 or n_atoms, n_entries] into an array, or into ``info``."""
+    if spec.per_atom:
+        atoms.arrays[name] = rows
+    elif spec.kind in ("symmetric", "matrix"):
+        atoms.info[name] = rows.reshape(3, 3)
+    else:
+        atoms.info[name] = float(rows[0, 0]) if spec.kind == "scalar" else rows[0]
 
 
 def format_breakdown(errors: dict[str, Any]) -> str:
@@ -197,15 +253,23 @@ def format_breakdown(errors: dict[str, Any]) -> str:
         ("elements", "meV/Å, forces"),
         ("components", "meV/Å, meV/atom"),
     ):
-        for name, part in errors[title].items():
+        for name, part in errors.get(title, {}).items():
             lines.append(f"{name:12} {part['mae']:10.3f} {part['rmse']:10.3f}  {unit}")
-    for name, part in errors["subsets"].items():
-        numbers = " ".join(
-            f"{label.replace('_', ' ')} {part[f'{label}_mae']:.3f}"
-            for label in ALL_UNITS
-            if f"{label}_mae" in part
-        )
-        lines.append(f"subset {name}: MAE of {numbers}")
+    for title in ("subset", "file"):
+        for name, part in errors.get(f"{title}s", {}).items():
+            numbers = " ".join(
+                [
+                    f"{label.replace('_', ' ')} {part[f'{label}_mae']:.3f}"
+                    for label in ALL_UNITS
+                    if f"{label}_mae" in part
+                ]
+                + [
+                    f"{label.removesuffix('_mae')} {value:.4g}"
+                    for label, value in part.get("tensors", {}).items()
+                    if label.endswith("_mae")
+                ]
+            )
+            lines.append(f"{title} {name}: MAE of {numbers or 'nothing'}")
     if "uncertainty" in errors:
         quality = errors["uncertainty"]
         lines.append(
