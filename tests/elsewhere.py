@@ -11,8 +11,6 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 
 ELSEWHERE = torch.device("meta")
-MAY_MIX = (torch.ops.aten.copy_.default, torch.ops.aten.index.Tensor)
-"""They take tensors of the CPU beside those of a GPU."""
 
 
 class Away(torch.Tensor):
@@ -51,13 +49,20 @@ def run(operation, args, kwargs):
     tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
     is_away = any(isinstance(tensor, Away) for tensor in tensors)
     strangers = [t for t in tensors if t.dim() > 0 and not isinstance(t, Away)]
-    if is_away and strangers and operation not in MAY_MIX:
+    if is_away and strangers and not may_mix(operation, args):
         raise AssertionError(f"{operation} got tensors of two devices")
     if kwargs.get("device") is not None:
         is_away = kwargs["device"] == ELSEWHERE
         kwargs = {**kwargs, "device": torch.device("cpu")}
     results = operation(*tree_map(_here, args), **tree_map(_here, kwargs))
     return tree_map(_away, results) if is_away else results
+
+
+def may_mix(operation, args):
+    """Copies, and indices of the CPU into a tensor that is away, as on a GPU."""
+    if operation is torch.ops.aten.index.Tensor:
+        return isinstance(args[0], Away)
+    return operation is torch.ops.aten.copy_.default
 
 
 def _here(value):

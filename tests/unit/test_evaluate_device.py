@@ -102,6 +102,8 @@ def test_elsewhere_refuses_what_a_gpu_does():
         assert torch.equal((2 * away).cpu(), 2 * here)
         with pytest.raises(AssertionError, match="two devices"):
             here + away
+        with pytest.raises(AssertionError, match="two devices"):
+            here[away.long()]
 
 
 @pytest.mark.parametrize(
