@@ -66,7 +66,7 @@ def _add_data(parsers: argparse._SubParsersAction) -> None:
     command.add_argument("-o", "--output", required=True, help=".aselmdb, to write")
     _add_labels(command, "as it is called in the output")
     command.set_defaults(energy_unit="eV", forces_unit="eV/Å", stress_unit="eV/Å^3")
-    command.add_argument("--virial-key", help="name of the virial [eV]; default: none")
+    command.set_defaults(virial_unit="eV")
     command.add_argument(
         "--level",
         default="",
@@ -87,7 +87,10 @@ def _add_data(parsers: argparse._SubParsersAction) -> None:
 
 
 def _add_labels(
-    command: argparse.ArgumentParser, name: str, default_unit: str = "{unit}"
+    command: argparse.ArgumentParser,
+    name: str,
+    default_unit: str = "{unit}",
+    virial: str = "none",
 ) -> None:
     """Options for names and units of labels.
 
@@ -95,6 +98,7 @@ def _add_labels(
         command: to add them to.
         name: says what stands for a name that is not given.
         default_unit: likewise for a unit.
+        virial: likewise for the name of the virial.
     """
     for label, unit in (
         ("energy", "eV"),
@@ -107,6 +111,13 @@ def _add_labels(
         )
         default = default_unit.format(unit=unit)
         command.add_argument(f"--{label}-unit", help=f"its unit; default: {default}")
+    command.add_argument(
+        "--virial-key",
+        help="name of the virial, -volume times stress, read where there is no stress; "
+        f"default: {virial}",
+    )
+    default = default_unit.format(unit="eV")
+    command.add_argument("--virial-unit", help=f"its unit; default: {default}")
 
 
 def _add_evaluate(parsers: argparse._SubParsersAction) -> None:
@@ -114,13 +125,24 @@ def _add_evaluate(parsers: argparse._SubParsersAction) -> None:
         "evaluate", help="errors of a model on labelled structures"
     )
     command.add_argument("model", help="checkpoint (.ckpt) or exported model")
-    command.add_argument("file", help=FILES)
-    _add_labels(command, "as in training, else {label}", "as in training, else {unit}")
+    command.add_argument(
+        "files",
+        nargs="+",
+        metavar="file",
+        help=f"{FILES}; the errors of several are told together and one by one",
+    )
+    _add_labels(
+        command,
+        "as in training, else {label}",
+        "as in training, else {unit}",
+        "as in training, else none",
+    )
     command.add_argument("--subset-key", help="name of what tells subsets apart")
     command.add_argument(
         "--target",
         default="energy",
-        help="energy of a checkpoint, e.g. energy/r2scan; default: energy",
+        help="energy of a checkpoint, e.g. energy/r2scan; frames without it are left "
+        "out; default: energy",
     )
     command.add_argument(
         "--lebedev",
@@ -137,9 +159,10 @@ def _add_evaluate(parsers: argparse._SubParsersAction) -> None:
         help="average energies, forces and stress over a grid of rotations and "
         "inversions of this order, 48 for order 3; default: not",
     )
+    _add_device(command)
     for name, text in (
         ("errors", "write errors as JSON"),
-        ("predictions", "write predictions as extended XYZ"),
+        ("predictions", "write predictions, tensors too, as extended XYZ"),
         ("report", "write a report as one HTML file"),
     ):
         command.add_argument(f"--{name}", metavar="FILE", help=text)
@@ -159,6 +182,14 @@ def _add_evaluate(parsers: argparse._SubParsersAction) -> None:
         "none; default: 32",
     )
     command.set_defaults(run=commands.evaluate)
+
+
+def _add_device(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--device",
+        default="auto",
+        help="auto (a GPU where there is one), cpu, cuda or cuda:N; default: auto",
+    )
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -230,6 +261,7 @@ def _add_uncertainty(parsers: argparse._SubParsersAction) -> None:
         default="absolute",
         help="mean of errors that the multiplier is fitted to; default: absolute",
     )
+    _add_device(command)
     command.set_defaults(run=commands.uncertainty)
 
 

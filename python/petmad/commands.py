@@ -90,6 +90,7 @@ def _label_keys(arguments: argparse.Namespace, **other: str | None) -> Any:
         energy_unit=arguments.energy_unit,
         forces_unit=arguments.forces_unit,
         stress_unit=arguments.stress_unit,
+        virial_unit=arguments.virial_unit,
         section="",
         **other,
     )

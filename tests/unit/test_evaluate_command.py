@@ -93,19 +93,17 @@ def test_unknown_numbers_are_null(folder, tmp_path):
     assert errors["uncertainty"]["slope"] is None
 
 
-@pytest.mark.parametrize("option", ["--predictions", "--report"])
-def test_files_that_cannot_be_written_are_refused(folder, tmp_path, capsys, option):
-    path = tmp_path / "a"
+@pytest.mark.parametrize("option", ["--average", "--lebedev"])
+def test_orientations_without_energies_are_refused(folder, capsys, option):
     for model, file, message in (
         ("tensors", "both", "the model has none"),
         ("both", "tensors", "tensors.xyz has no energies"),
     ):
-        assert run(folder, model, file, option, str(path)) == 1
+        assert run(folder, model, file, option, "1") == 1
         told = capsys.readouterr()
         assert f"`{option}` is about energies and forces, but" in told.err
         assert message in told.err
         assert not told.out
-    assert not path.exists()
 
 
 @pytest.mark.parametrize(
@@ -115,6 +113,9 @@ def test_files_that_cannot_be_written_are_refused(folder, tmp_path, capsys, opti
         ("both", ["--energy-key", "nope"], "`nope`, named by `--energy-key`; it has"),
         ("energy", ["--forces-key", "nope"], "`nope`, named by `--forces-key`"),
         ("energy", ["--stress-key", "nope"], "`nope`, named by `--stress-key`"),
+        ("energy", ["--virial-key", "nope"], "`nope`, named by `--virial-key`"),
+        ("energy", ["--virial-unit", "kbar"], "must be an energy"),
+        ("energy", ["--virial-unit", "Ha"], "no virial is read; name it with `--vir"),
         ("energy", ["--subset-key", "nope"], "`nope`, named by `--subset-key`"),
         ("both", ["--target-key", "dipole=mu"], "`mu`, named by `--target-key dipole`"),
         ("both", ["--target-key", "dipol=dipole"], "names 'dipol', which is no tensor"),
@@ -147,7 +148,7 @@ def test_messages_name_the_options_of_the_command(folder, tmp_path, capsys):
     for atoms, kind in zip(frames, ({"kind": "a"}, {}), strict=True):
         atoms.info.update(kind)
     model, file = str(folder / "energy.ckpt"), write(tmp_path / "a.xyz", frames)
-    commands = [["evaluate", model, file]]
+    commands = [["evaluate", model, str(folder / "tensors.xyz")]]
     commands.append(["uncertainty", "fit", model, "--train", file, "--valid", file])
     for command in commands:
         assert main(command) == 1
@@ -195,3 +196,58 @@ def test_numbers_that_are_none_are_null_in_lists_too(tmp_path):
     )
     found = json.loads((tmp_path / "errors.json").read_text())
     assert found == {"bins": [None, 1.0], "slope": None}
+
+
+def test_virials_stand_for_stresses(folder, tmp_path, caplog):
+    """Typed, or as in the training; of the sign of LAMMPS, in any unit."""
+    frames = alloys(3)
+    write(tmp_path / "stress.xyz", frames)
+    for atoms in frames:
+        stress = atoms.calc.results.pop("stress")[[0, 5, 4, 5, 1, 3, 4, 3, 2]]
+        virial = -stress.reshape(3, 3) * atoms.get_volume()
+        atoms.info["pull"] = virial / ase.units.Ha
+    file = write(tmp_path / "virial.xyz", frames)
+    potential, _ = checkpoint.load_potential(folder / "energy.ckpt")
+    model, known = folder / "energy.ckpt", tmp_path / "known.ckpt"
+    data = {"train": "a.xyz", "virial_key": "pull", "virial_unit": "Ha"}
+    options = parse_options({"data": data}).to_dict()
+    checkpoint.save(known, potential, {"options": options})
+    expected = evaluate(model, tmp_path / "stress.xyz").errors["overall"]
+    assert expected["strain_mae"] > 0
+    words = ["--virial-key", "pull", "--virial-unit", "Ha"]
+    for path, typed in ((model, words), (known, [])):
+        errors = tmp_path / "errors.json"
+        command = ["evaluate", str(path), file, *typed, "--errors", str(errors)]
+        assert main(command) == 0
+        found = json.loads(errors.read_text())["overall"]
+        for kind in ("mae", "rmse"):
+            assert found[f"strain_{kind}"] == pytest.approx(
+                expected[f"strain_{kind}"], rel=1e-6
+            )
+        assert "virial `pull` in Ha" in caplog.records[-1].message
+    for path, keys in (
+        (known, None),
+        (model, LabelKeys(virial="pull", virial_unit="Ha")),
+    ):
+        found = evaluate(path, file, keys).errors["overall"]["strain_mae"]
+        assert found == pytest.approx(expected["strain_mae"], rel=1e-6)
+    assert "strain_mae" not in evaluate(model, file).errors["overall"]
+
+
+def test_a_stress_goes_before_a_virial(tmp_path, folder, capsys):
+    frames = alloys(2)
+    for atoms in frames:
+        atoms.info["pull"] = np.eye(3)
+    file = write(tmp_path / "a.xyz", frames)
+    words = ["evaluate", str(folder / "energy.ckpt"), file, "--virial-key", "pull"]
+    note = "frames that have `stress` are compared with it, and not with `pull`"
+    assert main(words) == 0
+    assert note in capsys.readouterr().out
+    del frames[0].calc.results["stress"]
+    write(tmp_path / "a.xyz", frames)
+    assert main(words) == 0
+    assert note in capsys.readouterr().out
+    del frames[1].calc.results["stress"]
+    write(tmp_path / "a.xyz", frames)
+    assert main(words) == 0
+    assert note not in capsys.readouterr().out

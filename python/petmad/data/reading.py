@@ -23,6 +23,7 @@ class MappedStructures(Sequence[Structure]):
         wanted: indices of those to be structures.
         keys: names of the labels.
         needs_forces: whether a frame without forces is an error.
+        needs_energy: whether one without energy is.
     """
 
     def __init__(
@@ -31,11 +32,12 @@ class MappedStructures(Sequence[Structure]):
         wanted: Sequence[int],
         keys: LabelKeys,
         needs_forces: bool,
+        needs_energy: bool = True,
     ) -> None:
         self._frames = frames
         self._wanted = wanted
         self._keys = keys
-        self._needs_forces = needs_forces
+        self._needs = (needs_forces, needs_energy)
 
     def __len__(self) -> int:
         return len(self._wanted)
@@ -43,7 +45,7 @@ class MappedStructures(Sequence[Structure]):
     def __getitem__(self, index: int) -> Structure:
         row = self._wanted[index]
         source = f"{self._frames.path}, frame {row}"
-        return to_structure(self._frames[row], source, self._keys, self._needs_forces)
+        return to_structure(self._frames[row], source, self._keys, *self._needs)
 
 
 def read_structures(
@@ -51,6 +53,7 @@ def read_structures(
     keys: LabelKeys | None = None,
     needs_forces: bool = True,
     skips_unlabelled: bool = False,
+    admits_unlabelled: bool = False,
 ) -> Sequence[Structure]:
     """Read and check the labelled structures of a file.
 
@@ -61,6 +64,8 @@ def read_structures(
         needs_forces: whether a frame without forces is an error.
         skips_unlabelled: whether frames without energy are left out, rather than an
             error, as long as one has it.
+        admits_unlabelled: whether frames may lack any label, even all of them; without
+            energy they have neither forces nor stress.
 
     Raises:
         ValueError: a label is missing, misshapen or not finite; names file and frame.
@@ -68,6 +73,8 @@ def read_structures(
     keys = keys or LabelKeys()
     frames = read_frames(path)
     for label in keys.tensors:
+        if admits_unlabelled:
+            break
         if not any(label.key in labels_of_frame(atoms) for atoms in frames):
             known = sorted(set(labels_of_frame(frames[0])) - {"numbers", "positions"})
             raise ValueError(
@@ -83,9 +90,13 @@ def read_structures(
             missing_label(str(path), "energy", keys, labels_of_frame(frames[0]))
         )
     if isinstance(frames, MappedFrames):
-        return MappedStructures(frames, wanted, keys, needs_forces)
+        return MappedStructures(
+            frames, wanted, keys, needs_forces, not admits_unlabelled
+        )
     return [
-        to_structure(frames[i], f"{path}, frame {i}", keys, needs_forces)
+        to_structure(
+            frames[i], f"{path}, frame {i}", keys, needs_forces, not admits_unlabelled
+        )
         for i in wanted
     ]
 

@@ -33,7 +33,7 @@ class Structure:
         cell: [3, 3] Å, lattice vectors as rows; zero rows where there is none.
         pbc: [3] bool.
         atomic_numbers: [n_atoms] int64.
-        energy: total energy [eV]; NaN where none is asked for.
+        energy: total energy [eV]; NaN where none is asked for, or none is needed.
         forces: [n_atoms, 3] eV/Å, or None.
         stress: [3, 3] eV/Å³, positive in tension, or None.
         charge: total charge.
@@ -115,11 +115,15 @@ class LabelKeys:
 
 
 def to_structure(
-    atoms: ase.Atoms, source: str, keys: LabelKeys, needs_forces: bool = True
+    atoms: ase.Atoms,
+    source: str,
+    keys: LabelKeys,
+    needs_forces: bool = True,
+    needs_energy: bool = True,
 ) -> Structure:
     """Labels and geometry of one frame, checked; see :func:`read_structures`."""
     labels = labels_of_frame(atoms)
-    has_energy = keys.energy is not None
+    has_energy = keys.energy is not None and (needs_energy or keys.energy in labels)
     if has_energy and keys.energy not in labels:
         raise ValueError(missing_label(source, "energy", keys, labels))
     if has_energy and needs_forces and keys.forces not in labels:

@@ -10,6 +10,7 @@ from ase.data import chemical_symbols
 from petmad.data import Structure
 
 from .calibration import Calibration, calibrate
+from .direct_errors import DirectErrors
 from .evaluation import Prediction, true_labels
 from .loss import Labels, per_atom_residuals
 from .metrics import MILLI, Errors
@@ -38,9 +39,11 @@ def break_down(
         predictions: of the same structures.
 
     Returns:
-        ``overall``, as :meth:`petmad.training.metrics.Errors.compute` has it, and
-        ``subsets`` of such; ``components`` and ``elements`` with ``mae``, ``rmse`` and
-        ``n`` of each; what is unknown is left out.
+        ``overall``, as :meth:`petmad.training.metrics.Errors.compute` and
+        :meth:`petmad.training.direct_errors.DirectErrors.compute` have it, and
+        ``subsets`` of such, and ``files`` where there are several; ``components`` and
+        ``elements`` with ``mae``, ``rmse`` and ``n`` of each; what is unknown is left
+        out.
     """
     parts = [residuals(s, p) for s, p in zip(structures, predictions, strict=True)]
     forces = np.concatenate([part.forces.numpy() for part in parts])
@@ -51,36 +54,43 @@ def break_down(
     elements = {
         chemical_symbols[int(z)]: forces[numbers == z] for z in np.unique(numbers)
     }
-    subsets = dict.fromkeys(structure.group for structure in structures)
+    files = [structure.file for structure in structures]
     return {
         "overall": _errors(structures, predictions),
         "components": _summaries(components),
         "elements": _summaries(elements),
-        "subsets": {
-            group: _errors(
-                *zip(
-                    *(
-                        (s, p)
-                        for s, p in zip(structures, predictions, strict=True)
-                        if s.group == group
-                    ),
-                    strict=True,
-                )
-            )
-            for group in subsets
-            if group
-        },
+        "subsets": _by_name([s.group for s in structures], structures, predictions),
+        "files": _by_name(files, structures, predictions)
+        if len(set(files)) > 1
+        else {},
     }
+
+
+def _by_name(
+    names: Sequence[str],
+    structures: Sequence[Structure],
+    predictions: Sequence[Prediction],
+) -> dict[str, dict[str, float]]:
+    """Errors of the structures of each name, the empty one left out."""
+    results = {}
+    for name in dict.fromkeys(filter(None, names)):
+        chosen = [i for i, other in enumerate(names) if other == name]
+        results[name] = _errors(
+            [structures[i] for i in chosen], [predictions[i] for i in chosen]
+        )
+    return results
 
 
 def _errors(
     structures: Sequence[Structure], predictions: Sequence[Prediction]
 ) -> dict[str, float]:
-    errors = Errors()
+    errors, direct = Errors(), DirectErrors()
     for structure, prediction in zip(structures, predictions, strict=True):
         n_atoms = torch.tensor([len(structure.atomic_numbers)])
-        errors.add(prediction.labels, true_labels(structure), n_atoms)
-    return errors.compute()
+        labels = true_labels(structure)
+        errors.add(prediction.labels, labels, n_atoms)
+        direct.add(prediction.direct, labels)
+    return {**errors.compute(), **direct.compute()}
 
 
 def _summaries(values: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
@@ -100,13 +110,16 @@ def _summaries(values: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
 def uncertainty_quality(
     structures: Sequence[Structure], predictions: Sequence[Prediction]
 ) -> Calibration | None:
-    """Energy errors per atom [eV] against deviations; None where there are none."""
+    """Energy errors per atom [eV] against deviations; None where there are none.
+
+    Structures without a known energy are left out.
+    """
+    pairs = zip(structures, predictions, strict=True)
+    pairs = [(s, p) for s, p in pairs if not np.isnan(s.energy)]
+    structures, predictions = [s for s, _ in pairs], [p for _, p in pairs]
     deviations = np.array([prediction.deviation for prediction in predictions])
     if np.isnan(deviations).any():
         return None
     n_atoms = np.array([len(s.atomic_numbers) for s in structures])
-    errors = [
-        float(p.labels.energies[0]) - s.energy
-        for s, p in zip(structures, predictions, strict=True)
-    ]
+    errors = [float(p.labels.energies[0]) - s.energy for s, p in pairs]
     return calibrate(deviations / n_atoms, np.array(errors) / n_atoms)

@@ -1,29 +1,34 @@
 """``petmad evaluate``: energies and tensors compared, told, and written."""
 
 import argparse
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from petmad.data.reading import find_labels
+from petmad.data import Structure
 from petmad.model import Potential
 from petmad.output_files import check_output
 
 from . import checkpoint
-from .evaluation import format_errors, load_predictor
+from .device import choose_device
+from .evaluation import Prediction, Predictor, format_errors, load_predictor
 from .label_names import keys_for, tell
-from .report import Evaluation, evaluate_with, format_breakdown, write_json
+from .labelled import labels_in, read_labelled
+from .report import Evaluation, evaluate_with, format_breakdown, with_tensors
 from .tensor_evaluation import (
-    evaluate_tensors,
     format_tensor_errors,
     label_keys,
     make_targets,
+    tensor_errors,
+    tensor_labels,
 )
+from .tensors import TensorTarget
 
 
-NAMES = ("energy_key", "forces_key", "stress_key", "subset_key")
-UNITS = ("energy_unit", "forces_unit", "stress_unit")
-OF_ENERGIES = ("predictions", "report", "lebedev", "average", *NAMES, *UNITS)
+NAMES = ("energy_key", "forces_key", "stress_key", "virial_key", "subset_key")
+UNITS = ("energy_unit", "forces_unit", "stress_unit", "virial_unit")
+OF_ENERGIES = ("lebedev", "average", *NAMES, *UNITS)
 """Options that mean something only where energies are compared."""
 
 
@@ -33,45 +38,92 @@ def run(arguments: argparse.Namespace) -> Iterator[str]:
     Raises:
         ValueError: model, file or labels are wrong, or an option has no effect.
     """
-    files = [arguments.model, arguments.file]
+    files = [arguments.model, *arguments.files]
     for path in (arguments.errors, arguments.predictions, arguments.report):
         if path is not None:
             check_output(path, *files)
             files.append(path)
-    predictor = load_predictor(arguments.model, arguments.target)
+    predictor = load_predictor(arguments.model, arguments.target, arguments.device)
     potential, provenance = _load(arguments.model)
     tensors = tensor_keys(arguments, potential, provenance)
     keys = keys_for(arguments, provenance, group=arguments.subset_key)
     wanted = {**({"energy": keys.energy} if predictor.has_energy else {}), **tensors}
-    found = find_labels(arguments.file, {*wanted.values(), *_typed(arguments).values()})
+    asked = {*wanted.values(), *_typed(arguments).values()}
+    asked |= {keys.stress} if arguments.virial_key else set()
+    found = labels_in(arguments.files, asked)
     check_labels(arguments, wanted, found)
+    if arguments.virial_key and keys.stress in found:
+        yield (
+            f"stress: frames that have `{keys.stress}` are compared with it, and not "
+            f"with `{arguments.virial_key}`; name another label with `--stress-key`"
+        )
     for name, key in wanted.items():
         if key not in found:
             yield f"{name}: not compared, no frame has `{key}`; see `{_option(name)}`"
-    tensors = {name: key for name, key in tensors.items() if key in found}
-    errors: dict[str, Any] = {}
-    if tensors:
-        errors["tensors"] = evaluate_tensors(
-            potential, arguments.file, tensors, arguments.rotations, list(tensors)
-        )
-        yield format_tensor_errors(potential, errors["tensors"])
-    if wanted.get("energy") in found:
+    targets = [] if potential is None else make_targets(potential)
+    targets = [target for target in targets if tensors[target.spec.name] in found]
+    has_energies = wanted.get("energy") in found
+    keys = dataclasses.replace(
+        keys,
+        energy=keys.energy if has_energies else None,
+        tensors=tensor_labels(targets, tensors),
+    )
+    labelled = read_labelled(arguments.files, keys)
+    yield from labelled.left_out(keys)
+    if has_energies:
         tell(keys)
-        result = evaluate_with(
-            predictor,
-            arguments.model,
-            arguments.file,
-            keys,
-            arguments.lebedev,
-            arguments.average,
-        )
-        result.errors.update(errors)
+        yield from _other_energies(arguments, potential)
+    result = yield from _compare(
+        arguments,
+        predictor if has_energies else None,
+        potential,
+        targets,
+        labelled.structures,
+    )
+    if labelled.n_without:
+        result.errors["without"] = labelled.n_without
+    yield from _write(arguments, result)
+
+
+def _compare(
+    arguments: argparse.Namespace,
+    predictor: Predictor | None,
+    potential: Potential | None,
+    targets: Sequence[TensorTarget],
+    structures: list[Structure],
+) -> Generator[str, None, Evaluation]:
+    """Errors of tensors, and of energies where there is a predictor, as tables."""
+    if targets:
+        potential.to(choose_device(arguments.device))
+        compared = tensor_errors(potential, structures, targets, arguments.rotations)
+        yield format_tensor_errors(potential, compared.errors)
+    if predictor is None:
+        nothing = [Prediction() for _ in structures]
+        result = Evaluation(arguments.model, structures, nothing, {})
+    else:
+        orders = (arguments.lebedev, arguments.average)
+        result = evaluate_with(predictor, arguments.model, structures, *orders)
         yield format_errors(result.errors["overall"])
-        yield format_breakdown(result.errors)
-        yield from _write(arguments, result)
-    elif arguments.errors is not None:
-        write_json(arguments.errors, errors)
-        yield f"wrote {arguments.errors}"
+    if targets:
+        result = with_tensors(result, [target.spec for target in targets], compared)
+    if breakdown := format_breakdown(result.errors):
+        yield breakdown
+    return result
+
+
+def _other_energies(
+    arguments: argparse.Namespace, potential: Potential | None
+) -> Iterator[str]:
+    """A line where a model has more energies than the one that is compared."""
+    specs = [] if potential is None else potential.targets
+    energies = [spec.name for spec in specs if spec.kind == "energy"]
+    others = [name for name in energies if name != arguments.target]
+    if others:
+        where = "" if Path(arguments.model).suffix == ".ckpt" else " of the checkpoint"
+        yield (
+            f"{arguments.target}: compared alone; further energies, each compared with "
+            f"`--target NAME`{where}: {', '.join(others)}"
+        )
 
 
 def _load(path: str) -> tuple[Potential | None, dict[str, Any]]:
@@ -123,7 +175,8 @@ def check_labels(
     Raises:
         ValueError: names the first, and what the file has.
     """
-    file, known = arguments.file, sorted(found - {"numbers", "positions"})
+    file = ", ".join(arguments.files)
+    known = sorted(found - {"numbers", "positions"})
     for option, key in _typed(arguments).items():
         if key not in found:
             raise ValueError(

@@ -10,11 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from petmad.data import Structure, read_structures
 from petmad.data.structures import LabelKeys
 from petmad.output_files import replaced
 
 from . import checkpoint
+from .device import choose_device
 from .evaluation import evaluate_structures, potential_predictor
 from .loss import ENERGY
 from .metrics import UNITS
@@ -64,17 +67,19 @@ def finetune(options: Options, resume: str | Path | None = None) -> Path:
         return train(options, resume)
     base = read_all(options.finetune.base, keys)  # before training: it may be wrong
     best = train(options, resume)
+    name = options.training.device
+    device = choose_device("cuda" if name == "gpu" else name)
     report = {
         "start_from": path,
         "parameters": options.training.parameters,
         **parameter_counts(options),
         "validation": {
-            name: compare(path, best, name, structures)
+            name: compare(path, best, name, structures, device)
             for name, structures in validation_sets(options).items()
         },
     }
     if base:
-        report["base"] = compare(path, best, ENERGY, base)
+        report["base"] = compare(path, best, ENERGY, base, device)
     file = Path(options.output) / "finetune.json"
     with replaced(file) as whole:
         whole.write_text(json.dumps(report, indent=1) + "\n")
@@ -109,9 +114,13 @@ def validation_sets(options: Options) -> dict[str, list[Structure]]:
 
 
 def compare(
-    before: str | Path, after: str | Path, name: str, structures: Sequence[Structure]
+    before: str | Path,
+    after: str | Path,
+    name: str,
+    structures: Sequence[Structure],
+    device: torch.device,
 ) -> dict[str, Any]:
-    """Errors of an energy before and after.
+    """Errors of an energy before and after, evaluated on a device.
 
     Before is None where the model did not know the energy, or an element.
     """
@@ -121,8 +130,8 @@ def compare(
     result, _ = checkpoint.load_potential(after)
     return {
         "n_structures": len(structures),
-        "before": _errors(origin, name, structures) if is_known else None,
-        "after": _errors(result, name, structures),
+        "before": _errors(origin.to(device), name, structures) if is_known else None,
+        "after": _errors(result.to(device), name, structures),
     }
 
 

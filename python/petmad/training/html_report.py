@@ -14,7 +14,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from .breakdown import residuals, uncertainty_quality
+from .evaluation import ALL_UNITS
+from .labelled import has_energy
 from .metrics import MILLI, UNITS
+from .tensors import block_names
 
 
 if TYPE_CHECKING:
@@ -34,9 +37,10 @@ def html_report(evaluation: "Evaluation") -> str:
     errors = evaluation.errors
     n_structures = len(evaluation.structures)
     title = html.escape(f"{Path(evaluation.model).name} on {n_structures} structures")
-    parts = [f"<h1>{title}</h1>", _overall(errors)]
+    parts = [f"<h1>{title}</h1>", _overall(errors), _tensors(evaluation)]
     parts += [_parts(errors, name) for name in ("elements", "components")]
-    parts += [_subsets(errors), _notes(errors), "<h2>Figures</h2>"]
+    parts += [_groups(errors, title) for title in ("subset", "file")]
+    parts += [_notes(errors), "<h2>Figures</h2>"]
     parts += [_image(name, draw) for name, draw in figures(evaluation)]
     body = "\n".join(part for part in parts if part)
     return (
@@ -61,32 +65,56 @@ def _table(head: list[str], rows: list[list[Any]]) -> str:
 
 
 def _overall(errors: dict[str, Any]) -> str:
-    overall = errors["overall"]
+    overall = errors.get("overall", {})
     rows = [
-        [name, overall[f"{name}_mae"], overall[f"{name}_rmse"], unit]
-        for name, unit in UNITS.items()
+        [name.replace("_", " "), overall[f"{name}_mae"], overall[f"{name}_rmse"], unit]
+        for name, unit in ALL_UNITS.items()
         if f"{name}_mae" in overall
     ]
-    return "<h2>Errors</h2>" + _table(["", "MAE", "RMSE", "unit"], rows)
+    table = _table(["", "MAE", "RMSE", "unit"], rows) if rows else ""
+    return f"<h2>Errors</h2>{table}"
+
+
+def _tensors(evaluation: "Evaluation") -> str:
+    errors = evaluation.errors.get("tensors", {})
+    kinds = ("mae", "rmse", "relative", "spread")
+    rows = [
+        [name, *(errors.get(f"{name}_{kind}", "-") for kind in kinds), spec.unit]
+        for spec in evaluation.tensors
+        for name in block_names(spec)
+        if f"{name}_mae" in errors
+    ]
+    head = ["tensors", "MAE", "RMSE", "RMSE of RMS", "spread", "unit"]
+    return _table(head, rows) if rows else ""
 
 
 def _parts(errors: dict[str, Any], name: str) -> str:
-    rows = [[k, v["mae"], v["rmse"], v["n"]] for k, v in errors[name].items()]
+    parts = errors.get(name, {})
+    rows = [[k, v["mae"], v["rmse"], v["n"]] for k, v in parts.items()]
     unit = "forces, meV/Å" if name == "elements" else "meV/Å, strain meV/atom"
     return _table([f"{name} ({unit})", "MAE", "RMSE", "n"], rows) if rows else ""
 
 
-def _subsets(errors: dict[str, Any]) -> str:
-    names = [f"{name}_{kind}" for name in UNITS for kind in ("mae", "rmse")]
+def _groups(errors: dict[str, Any], title: str) -> str:
+    """Errors of each subset, or of each file."""
+    names = [f"{name}_{kind}" for name in ALL_UNITS for kind in ("mae", "rmse")]
+    parts = errors.get(f"{title}s", {})
+    parts = {k: {**part, **part.get("tensors", {})} for k, part in parts.items()}
+    known = {name for part in parts.values() for name in part}
+    tensors = [n for n in errors.get("tensors", {}) if n.endswith(("_mae", "_rmse"))]
+    names = [name for name in names + tensors if name in known]
     rows = [
         [group, *(float(part.get(name, np.nan)) for name in names)]
-        for group, part in errors["subsets"].items()
+        for group, part in parts.items()
     ]
-    return _table(["subset", *names], rows) if rows else ""
+    return _table([title, *names], rows) if rows else ""
 
 
 def _notes(errors: dict[str, Any]) -> str:
-    notes = []
+    notes = [
+        f"{count} frames have no {what} to compare with."
+        for what, count in errors.get("without", {}).items()
+    ]
     if "averaged" in errors:
         count = errors["averaged"]["n_orientations"]
         notes.append(f"Predictions are means over {count} orientations.")
@@ -111,7 +139,25 @@ Draw = Callable[[Axes], None]
 
 def figures(evaluation: "Evaluation") -> list[tuple[str, Draw]]:
     """Names of the figures that the data allow, and what draws them."""
-    pairs = list(zip(evaluation.structures, evaluation.predictions, strict=True))
+    drawn = _of_energies(evaluation) if "overall" in evaluation.errors else []
+    for spec in evaluation.tensors:
+        rows = spec.rows().numpy()
+        labels = [s.tensors[spec.name] @ rows for s in evaluation.structures]
+        found = [p.tensors[spec.name] for p in evaluation.predictions]
+        true, found = (np.concatenate(part).ravel() for part in (labels, found))
+        known = ~np.isnan(true)
+        draw = _parity(true[known], (found - true)[known], spec.unit)
+        drawn.append((f"parity of {spec.name}", draw))
+    curves = learning_curves(evaluation.model)
+    if curves:
+        drawn.append(("learning curves", _curves(curves)))
+    return drawn
+
+
+def _of_energies(evaluation: "Evaluation") -> list[tuple[str, Draw]]:
+    """Figures of energies and forces, where energies were compared."""
+    pairs = zip(evaluation.structures, evaluation.predictions, strict=True)
+    pairs = [(s, p) for s, p in pairs if has_energy(s)]
     parts = [residuals(s, p) for s, p in pairs]
     energies = [s.energy / len(s.atomic_numbers) for s, _ in pairs]
     shifts = np.array([float(part.energies[0]) for part in parts]) / MILLI
@@ -129,12 +175,19 @@ def figures(evaluation: "Evaluation") -> list[tuple[str, Draw]]:
             ("parity of forces", _parity(forces, moved, "eV/Å")),
             ("errors of forces", _histogram(MILLI * moved, "meV/Å")),
         ]
+    direct = [
+        (s.forces, p.direct.forces.numpy())
+        for s, p in pairs
+        if s.forces is not None and p.direct.forces is not None
+    ]
+    if direct:
+        true, found = (
+            np.concatenate(part).ravel() for part in zip(*direct, strict=True)
+        )
+        drawn.append(("parity of direct forces", _parity(true, found - true, "eV/Å")))
     quality = uncertainty_quality(evaluation.structures, evaluation.predictions)
     if quality is not None:
         drawn.append(("calibration", _calibration(quality)))
-    curves = learning_curves(evaluation.model)
-    if curves:
-        drawn.append(("learning curves", _curves(curves)))
     return drawn
 
 

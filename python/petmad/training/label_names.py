@@ -39,7 +39,8 @@ def keys_for(
         other: further fields.
 
     Raises:
-        ValueError: neither tells what a further energy is called, or a unit is wrong.
+        ValueError: neither tells what a further energy is called, a unit is wrong, or
+            one is given for a virial without a name.
     """
     typed = {kind: getattr(arguments, f"{kind}_key", None) for kind in KINDS}
     typed |= {
@@ -52,7 +53,13 @@ def keys_for(
             f"the model does not tell what the label of {arguments.target!r} is "
             "called; name it with `--energy-key`"
         )
-    return dataclasses.replace(known or LabelKeys(), section="", **typed, **other)
+    keys = dataclasses.replace(known or LabelKeys(), section="", **typed, **other)
+    if keys.virial is None and "virial_unit" in typed:
+        raise ValueError(
+            f"`--virial-unit {keys.virial_unit}` has no effect, since no virial is "
+            "read; name it with `--virial-key`, or leave the unit out"
+        )
+    return keys
 
 
 def tell(keys: LabelKeys) -> None:

@@ -13,6 +13,7 @@ import torch
 from petmad.data import Structure
 from petmad.rotations import rotation_grid
 
+from .direct_errors import Direct
 from .evaluation import Prediction, Predictor
 from .loss import Labels
 from .metrics import MILLI
@@ -26,8 +27,8 @@ def averaged(predictor: Predictor, order: int) -> Predictor:
         order: of the grid, which includes inversion: 48 orientations for order 3.
 
     Returns:
-        Energies, forces and strain gradients are means; deviations, too, which is the
-        most that the deviation of a mean can be.
+        Energies, forces and strain gradients are means, those of direct heads, too, and
+        deviations, which is the most that the deviation of a mean can be.
 
     Raises:
         ValueError: there is no grid of this order.
@@ -43,7 +44,13 @@ def averaged(predictor: Predictor, order: int) -> Predictor:
 
         labels = Labels(*map(mean, zip(*(part.labels for part in parts), strict=True)))
         deviation = grid.weights @ [part.deviation for part in parts]
-        return Prediction(labels, float(deviation))
+        direct = Direct(
+            *(
+                None if values[0] is None else mean(values)
+                for values in zip(*(part.direct for part in parts), strict=True)
+            )
+        )
+        return Prediction(labels, float(deviation), direct)
 
     return Predictor(predictor.atomic_numbers, predict, predictor.has_energy)
 
@@ -58,7 +65,7 @@ def turned(
         structure: as it stands in its file.
         rotation: R [3, 3], with or without inversion.
     """
-    labels, deviation = predictor.predict(
+    predicted = predictor.predict(
         dataclasses.replace(
             structure,
             positions=structure.positions @ rotation.T,
@@ -66,9 +73,18 @@ def turned(
         )
     )
     back = torch.from_numpy(rotation.T)
-    forces, gradients = labels.forces.double(), labels.strain_gradients.double()
-    labels = Labels(labels.energies, forces @ back.T, back @ gradients @ back.T)
-    return Prediction(labels, deviation)
+
+    def turn(
+        forces: torch.Tensor | None, gradients: torch.Tensor | None
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        return (
+            None if forces is None else forces.double() @ back.T,
+            None if gradients is None else back @ gradients.double() @ back.T,
+        )
+
+    energies, *gradients = predicted.labels
+    labels = Labels(energies, *turn(*gradients))
+    return Prediction(labels, predicted.deviation, Direct(*turn(*predicted.direct)))
 
 
 def rotational_errors(

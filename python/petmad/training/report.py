@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,22 +10,25 @@ from typing import Any
 import ase.io
 import numpy as np
 
-from petmad.data import Structure, read_structures
-from petmad.data.files import stream_frames
+from petmad.data import Structure
 from petmad.data.progress import progress
 from petmad.data.structures import LabelKeys, check_species
+from petmad.model import TargetSpec
 from petmad.output_files import replaced
 from petmad.rotations import rotation_grid
 
 from .breakdown import break_down, uncertainty_quality
 from .checkpoint import load_any
-from .evaluation import Prediction, Predictor, load_predictor
+from .evaluation import ALL_UNITS, Prediction, Predictor, load_predictor
 from .label_names import tell, trained_keys
+from .labelled import as_files, read_labelled
 from .loss import ENERGY
 from .orientations import averaged, rotational_errors
-from .predictions import predicted_frame
+from .predictions import predicted_frames
+from .tensor_evaluation import TensorEvaluation
 
 
+LOG = logging.getLogger(__name__)
 N_TURNED = 10
 """Structures, evenly chosen, whose dependence on the orientation is measured."""
 
@@ -35,19 +39,21 @@ class Evaluation:
 
     Attributes:
         model: path of the model.
-        files: that the structures are from, one after the other.
         structures: with their labels.
         predictions: of each.
         errors: see :func:`petmad.training.breakdown.break_down`; also ``uncertainty``
-            (``slope``, ``ratio``), ``rotations`` where they are known, and
-            ``averaged`` (``order``, ``n_orientations``) of predictions that are means.
+            (``slope``, ``ratio``), ``rotations`` where they are known, ``averaged``
+            (``order``, ``n_orientations``) of predictions that are means, and
+            ``without``, numbers of frames that lack a label; of tensors ``tensors``,
+            see :func:`petmad.training.tensor_evaluation.evaluate_tensors`.
+        tensors: targets that were compared.
     """
 
     model: str
-    files: list[str | Path]
     structures: list[Structure]
     predictions: list[Prediction]
     errors: dict[str, Any]
+    tensors: Sequence[TargetSpec] = ()
 
     def write_errors(self, path: str | Path) -> None:
         """As JSON."""
@@ -56,14 +62,14 @@ class Evaluation:
     def write_predictions(self, path: str | Path) -> None:
         """As extended XYZ: predictions as results, labels as ``reference_energy`` ...
 
-        The rest of each frame, and their order, are those of the files, which are read
-        again.
+        Tensors are ``predicted_<name>`` and ``reference_<name>``, of structures [3] or
+        [3, 3], of atoms with their entries row by row. The rest of each frame, and
+        their order, are those of the files, which are read again; frames without any
+        label are left out.
         """
-        frames = (atoms for file in self.files for atoms in stream_frames(file))
-        parts = zip(frames, self.structures, self.predictions, strict=True)
-        predicted = [predicted_frame(*part) for part in parts]
+        frames = predicted_frames(self.structures, self.predictions, self.tensors)
         with replaced(path) as whole:
-            ase.io.write(whole, predicted, format="extxyz")
+            ase.io.write(whole, frames, format="extxyz")
 
     def write_report(self, path: str | Path) -> None:
         """As one HTML file with figures, which needs nothing else to be shown."""
@@ -95,13 +101,15 @@ def evaluate(
     target: str = ENERGY,
     rotation_order: int = 0,
     average_order: int = 0,
+    device: str = "auto",
 ) -> Evaluation:
-    """Predict the structures of a file and compare with their labels.
+    """Predict the structures of files and compare with their labels.
 
     Args:
         model: checkpoint (evaluated in plain torch) or exported file (in the engine).
-        file: labelled structures, one file or several; frames without forces or stress
-            count for the others.
+        file: labelled structures, one file or several, whose errors are also told one
+            by one; frames without energy are left out and counted, those without forces
+            or stress count for the others.
         keys: names and units of the labels; ``keys.group`` names the subsets; by
             default those of the model's training, where it tells them.
         target: which energy of a checkpoint.
@@ -110,12 +118,13 @@ def evaluate(
             orientation; 0 leaves it out.
         average_order: of a grid of rotations, with inversion, over which predictions
             are averaged; 0 takes structures as they stand.
+        device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
 
     Raises:
-        ValueError: model or labels are wrong, the model lacks an element, or both
-            orders are given.
+        ValueError: model or labels are wrong, the model lacks an element, both orders
+            are given, or no such device is here.
     """
-    predictor = load_predictor(model, target)
+    predictor = load_predictor(model, target, device)
     if not predictor.has_energy:
         raise ValueError(
             f"{model} has no energy; its tensors have their own evaluation"
@@ -124,18 +133,26 @@ def evaluate(
         keys = trained_keys(load_any(model)[1], target)
         keys = None if keys is None else dataclasses.replace(keys, section="")
         tell(keys or LabelKeys())
-    return evaluate_with(predictor, model, file, keys, rotation_order, average_order)
+    keys = keys or LabelKeys()
+    labelled = read_labelled(as_files(file), keys)
+    for line in labelled.left_out(keys):
+        LOG.info(line)
+    result = evaluate_with(
+        predictor, model, labelled.structures, rotation_order, average_order
+    )
+    if labelled.n_without:
+        result.errors["without"] = labelled.n_without
+    return result
 
 
 def evaluate_with(
     predictor: Predictor,
     model: str | Path,
-    file: str | Path | Sequence[str | Path],
-    keys: LabelKeys | None = None,
+    structures: list[Structure],
     rotation_order: int = 0,
     average_order: int = 0,
 ) -> Evaluation:
-    """:func:`evaluate` with the predictor of a model."""
+    """:func:`evaluate` with the predictor of a model, of structures that were read."""
     if rotation_order > 0 and average_order > 0:
         raise ValueError(
             "the spread over orientations is what their mean takes away; ask for one "
@@ -144,11 +161,7 @@ def evaluate_with(
         )
     if average_order > 0:
         predictor = averaged(predictor, average_order)
-    files = [file] if isinstance(file, str | Path) else list(file)
-    structures = [s for f in files for s in read_structures(f, keys, False)]
     check_species(structures, predictor.atomic_numbers)
-    if keys is None or keys.group is None:
-        structures = [dataclasses.replace(s, group="") for s in structures]
     predictions = [predictor.predict(s) for s in progress(structures, "evaluating")]
     errors = break_down(structures, predictions)
     quality = uncertainty_quality(structures, predictions)
@@ -161,7 +174,27 @@ def evaluate_with(
         step = max(1, len(structures) // N_TURNED)
         chosen = structures[::step][:N_TURNED]
         errors["rotations"] = rotational_errors(predictor, chosen, rotation_order)
-    return Evaluation(str(model), files, structures, predictions, errors)
+    return Evaluation(str(model), structures, predictions, errors)
+
+
+def with_tensors(
+    evaluation: Evaluation, specs: Sequence[TargetSpec], found: TensorEvaluation
+) -> Evaluation:
+    """An evaluation of the same structures with that of tensors beside it."""
+    pairs = zip(evaluation.predictions, found.predictions, strict=True)
+    errors = {**evaluation.errors, "tensors": found.errors}
+    if found.files:
+        files = errors.get("files", {})
+        errors["files"] = {
+            file: {**files.get(file, {}), "tensors": part}
+            for file, part in found.files.items()
+        }
+    return dataclasses.replace(
+        evaluation,
+        predictions=[p._replace(tensors=tensors) for p, tensors in pairs],
+        errors=errors,
+        tensors=specs,
+    )
 
 
 def format_breakdown(errors: dict[str, Any]) -> str:
@@ -171,15 +204,23 @@ def format_breakdown(errors: dict[str, Any]) -> str:
         ("elements", "meV/Å, forces"),
         ("components", "meV/Å, meV/atom"),
     ):
-        for name, part in errors[title].items():
+        for name, part in errors.get(title, {}).items():
             lines.append(f"{name:12} {part['mae']:10.3f} {part['rmse']:10.3f}  {unit}")
-    for name, part in errors["subsets"].items():
-        numbers = " ".join(
-            f"{label} {part[f'{label}_mae']:.3f}"
-            for label in ("energy", "forces", "strain")
-            if f"{label}_mae" in part
-        )
-        lines.append(f"subset {name}: MAE of {numbers}")
+    for title in ("subset", "file"):
+        for name, part in errors.get(f"{title}s", {}).items():
+            numbers = " ".join(
+                [
+                    f"{label.replace('_', ' ')} {part[f'{label}_mae']:.3f}"
+                    for label in ALL_UNITS
+                    if f"{label}_mae" in part
+                ]
+                + [
+                    f"{label.removesuffix('_mae')} {value:.4g}"
+                    for label, value in part.get("tensors", {}).items()
+                    if label.endswith("_mae")
+                ]
+            )
+            lines.append(f"{title} {name}: MAE of {numbers or 'nothing'}")
     if "uncertainty" in errors:
         quality = errors["uncertainty"]
         lines.append(

@@ -140,7 +140,7 @@ def with_targets(
     """
     sources = {spec.name: spec.name for spec in specs if spec.name not in new}
     sources.update({"": "", **(copies or {})})
-    radii = None if origin.zbl is None else origin.zbl.radii.tolist()
+    radii = None if origin.zbl is None else origin.zbl.radii.cpu().tolist()
     potential = Potential(origin.config, origin.atomic_numbers, specs, radii)
     potential.to_dtype(next(origin.network.parameters()).dtype)
     inherited = _by_target(origin)

@@ -6,17 +6,20 @@ elements of O(3) and told beside every error.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
-from petmad.data import Sample, collate, make_sample, read_structures
+from petmad.data import Sample, Structure, collate, make_sample, read_structures
 from petmad.data.augmentation import random_rotation
 from petmad.data.dataset import rotate
+from petmad.data.progress import progress
 from petmad.data.structures import LabelKeys, check_species
 from petmad.data.tensors import TensorLabel, rotate_components
-from petmad.model import Potential
+from petmad.model import EdgeGraph, Potential
 
+from .device import device_of, moved
 from .tensor_options import TensorOptions
 from .tensors import (
     TensorErrors,
@@ -29,9 +32,24 @@ from .tensors import (
 )
 
 
+CPU = torch.device("cpu")
 N_ROTATIONS = 32
 LARGE_SPREAD = 0.2
 """Part of the RMSE below which the spread hardly adds to it (2 % in quadrature)."""
+
+
+class TensorEvaluation(NamedTuple):
+    """Predictions of tensors, and their errors.
+
+    Attributes:
+        errors: see :func:`evaluate_tensors`.
+        predictions: of each structure, see :func:`entries`.
+        files: errors of each file, without rotations, where there are several.
+    """
+
+    errors: dict[str, float]
+    predictions: list[dict[str, np.ndarray]]
+    files: dict[str, dict[str, float]]
 
 
 def evaluate_tensors(
@@ -44,7 +62,7 @@ def evaluate_tensors(
     """Errors and spreads of every block of every tensor target.
 
     Args:
-        potential: the model.
+        potential: the model, evaluated where it is.
         file: extended XYZ; frames without a label count for the others.
         keys: names of labels in the file by target; by default the target's.
         n_rotations: random elements of O(3) per structure; 0 leaves spreads out.
@@ -61,19 +79,42 @@ def evaluate_tensors(
     targets = make_targets(potential)
     if names is not None:
         targets = [target for target in targets if target.spec.name in names]
-    labels = tuple(
-        TensorLabel(spec, (keys or {}).get(spec.name, spec.name)) for spec, _ in targets
-    )
+    labels = tensor_labels(targets, keys or {})
     structures = read_structures(file, LabelKeys(energy=None, tensors=labels))
+    return tensor_errors(potential, structures, targets, n_rotations).errors
+
+
+def tensor_labels(
+    targets: Sequence[TensorTarget], keys: dict[str, str]
+) -> tuple[TensorLabel, ...]:
+    """Where a file has the labels of targets; by default under the target's name."""
+    return tuple(
+        TensorLabel(spec, keys.get(spec.name, spec.name)) for spec, _ in targets
+    )
+
+
+def tensor_errors(
+    potential: Potential,
+    structures: Sequence[Structure],
+    targets: Sequence[TensorTarget],
+    n_rotations: int = N_ROTATIONS,
+) -> TensorEvaluation:
+    """:func:`evaluate_tensors` of structures that were read, with the predictions."""
     check_species(structures, potential.atomic_numbers)
     numbers, cutoff = potential.atomic_numbers, potential.config.cutoff
     errors, averaged = TensorErrors(targets), TensorErrors(targets)
+    of_files = {structure.file: TensorErrors(targets) for structure in structures}
     deviations = torch.zeros(len(errors.names), 2, dtype=torch.float64)
-    for structure in structures:
+    predictions = []
+    for structure in progress(structures, "evaluating tensors"):
         sample = make_sample(structure, numbers, cutoff)
-        batch = collate([sample])
+        batch = moved(collate([sample]), device_of(potential))
         expected = in_units(potential, scaled_tensors(potential, batch, targets))
-        errors.add(predict(potential, [sample], targets), expected, batch.n_atoms)
+        expected = moved(expected, CPU)
+        predicted = predict(potential, [sample], targets)
+        predictions.append(entries(potential, predicted, batch.graph, targets))
+        for part in (errors, of_files[structure.file]):
+            part.add(predicted, expected, batch.n_atoms)
         if n_rotations > 0:
             turned = predict_turned(potential, sample, targets, n_rotations)
             mean = {name: values.mean(0) for name, values in turned.items()}
@@ -84,6 +125,26 @@ def evaluate_tensors(
         if count > 0:
             results[f"{name}_spread"] = (squared / count) ** 0.5
             results[f"{name}_rmse_averaged"] = averaged.compute()[f"{name}_rmse"]
+    files = {file: part.compute() for file, part in of_files.items()}
+    return TensorEvaluation(results, predictions, files if len(files) > 1 else {})
+
+
+def entries(
+    potential: Potential,
+    components: dict[str, torch.Tensor],
+    graph: EdgeGraph,
+    targets: Sequence[TensorTarget],
+) -> dict[str, np.ndarray]:
+    """Cartesian entries [n_rows, n_entries] of what :func:`predict` says of a graph.
+
+    Compositions are added.
+    """
+    results = {}
+    for spec, _ in targets:
+        index = potential.target_names.index(spec.name)
+        composition = gather(spec, potential.compositions[index][graph.species], graph)
+        whole = components[spec.name] + composition.cpu()
+        results[spec.name] = (whole @ spec.rows()).numpy()
     return results
 
 
@@ -105,12 +166,15 @@ def make_targets(potential: Potential) -> list[TensorTarget]:
 def predict(
     potential: Potential, samples: Sequence[Sample], targets: Sequence[TensorTarget]
 ) -> dict[str, torch.Tensor]:
-    """Components [n_rows, n_components] in their units, compositions subtracted."""
-    graph = collate(samples).graph
+    """Components [n_rows, n_components] in their units, compositions subtracted.
+
+    Predicted where the model is; on the CPU.
+    """
+    graph = moved(collate(samples).graph, device_of(potential))
     with torch.no_grad():
         atomic = potential(graph, [spec.name for spec, _ in targets], raw=True)
     raw = {spec.name: gather(spec, atomic[spec.name], graph) for spec, _ in targets}
-    return in_units(potential, raw)
+    return moved(in_units(potential, raw), CPU)
 
 
 def predict_turned(

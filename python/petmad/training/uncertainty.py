@@ -21,6 +21,7 @@ from petmad.model import Potential, TargetSpec
 from petmad.model.uncertainty import Uncertainty, factorize
 
 from .calibration import Calibration, calibrate
+from .device import device_of, moved
 from .loss import ENERGY
 from .start import with_targets
 
@@ -80,7 +81,8 @@ def fit_uncertainty(
     """Give a model the uncertainty of one of its energies, and an ensemble around it.
 
     Args:
-        potential: the model; left unchanged.
+        potential: the model; left unchanged. The fit is done where it is, and the
+            result is there, too.
         train: what it was trained on, with energies at the level of ``target``.
         valid: what it was not trained on, likewise.
         target: name of the energy.
@@ -115,7 +117,7 @@ def fit_uncertainty(
     cholesky = _cholesky(covariance, regularizer)
     plain = _deviations(cholesky, unseen)
     multiplier = _multiplier(unseen.errors / plain, calibration)
-    result = _with_uncertainty(potential, target, n_members)
+    result = _with_uncertainty(potential, target, n_members).to(device_of(potential))
     names = [module.target for module in result.uncertainties]
     module = result.uncertainties[names.index(target)]
     module.cholesky.copy_(cholesky)
@@ -123,8 +125,8 @@ def fit_uncertainty(
     if n_members > 0:
         module.members.copy_(draw_members(result, target, module, seed))
     quality = calibrate(
-        (multiplier * plain / unseen.n_atoms).numpy(),
-        (unseen.errors / unseen.n_atoms).numpy(),
+        (multiplier * plain / unseen.n_atoms).cpu().numpy(),
+        (unseen.errors / unseen.n_atoms).cpu().numpy(),
     )
     return Fit(result, regularizer, multiplier, quality)
 
@@ -146,23 +148,25 @@ def check_target(potential: Potential, target: str) -> None:
 def last_features(
     potential: Potential, samples: Sequence[Sample], target: str
 ) -> Features:
-    """Last-layer features and errors of structures."""
+    """Last-layer features and errors of structures, all where the model is."""
     output = f"last_layer_features/{target}"
+    device = device_of(potential)
     sums, errors = [], []
     for start in range(0, len(samples), BATCH):
         batch = collate(
             [samples[i] for i in range(start, min(start + BATCH, len(samples)))]
         )
+        batch = moved(batch, device)
         with torch.no_grad():
             results = potential(batch.graph, [target, output])
-        total = torch.zeros(len(batch.n_atoms), dtype=torch.float64)
+        total = torch.zeros_like(batch.energies)
         predicted = total.index_add(0, batch.graph.structures, results[target][:, 0])
         features = results[output].double()
-        empty = torch.zeros(len(batch.n_atoms), features.shape[1], dtype=torch.float64)
+        empty = features.new_zeros(len(batch.n_atoms), features.shape[1])
         sums.append(empty.index_add(0, batch.graph.structures, features))
         errors.append(predicted - batch.energies)
     n_atoms = torch.from_numpy(sizes_of(samples).astype(np.int64))
-    return Features(torch.cat(sums), n_atoms, torch.cat(errors))
+    return Features(torch.cat(sums), n_atoms.to(device), torch.cat(errors))
 
 
 def covariance_of(seen: Features) -> torch.Tensor:
@@ -173,7 +177,7 @@ def covariance_of(seen: Features) -> torch.Tensor:
 
 def _cholesky(covariance: torch.Tensor, regularizer: float) -> torch.Tensor:
     """L of C + λ, λ in units of the mean of C's diagonal."""
-    eye = torch.eye(len(covariance), dtype=torch.float64)
+    eye = torch.eye(len(covariance), dtype=torch.float64, device=covariance.device)
     return factorize(covariance + regularizer * covariance.diagonal().mean() * eye)
 
 
@@ -238,6 +242,6 @@ def draw_members(
     )
     random = torch.Generator().manual_seed(seed)
     z = torch.randn(len(own), module.n_members, dtype=torch.float64, generator=random)
-    z = z - z.mean(dim=1, keepdim=True)
+    z = (z - z.mean(dim=1, keepdim=True)).to(own.device)
     moved = torch.linalg.solve_triangular(module.cholesky.T, z, upper=True)
     return scale * own + module.multiplier * moved.T

@@ -14,6 +14,7 @@ from petmad.model import Potential
 from petmad.output_files import check_output, export_hint
 
 from . import checkpoint
+from .device import choose_device
 from .label_names import keys_for, tell
 from .options import Options, parse_options
 from .splits import all_files, load_splits
@@ -32,9 +33,10 @@ def run(arguments: argparse.Namespace) -> Iterator[str]:
     check_output(output, arguments.model, *files)
     potential, provenance = checkpoint.load_any(arguments.model)
     check_target(potential, arguments.target)
+    device = choose_device(arguments.device)
     train, valid = read_samples(arguments, potential, provenance)
     fit = fit_uncertainty(
-        potential,
+        potential.to(device),
         train,
         valid,
         arguments.target,
