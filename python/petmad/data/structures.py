@@ -18,8 +18,6 @@ from .units import unit_factor
 
 SINGULAR = 1e-6
 """Volume of the box of unit lattice vectors below which a cell counts as singular."""
-
-
 ASYMMETRY = 0.05
 """Of a stress, relative to its largest number; codes leave some by their noise."""
 

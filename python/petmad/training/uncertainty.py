@@ -243,5 +243,5 @@ def draw_members(
     random = torch.Generator().manual_seed(seed)
     z = torch.randn(len(own), module.n_members, dtype=torch.float64, generator=random)
     z = (z - z.mean(dim=1, keepdim=True)).to(own.device)
-    moved = torch.linalg.solve_triangular(module.cholesky.T, z, upper=True)
-    return scale * own + module.multiplier * moved.T
+    shifts = torch.linalg.solve_triangular(module.cholesky.T, z, upper=True)
+    return scale * own + module.multiplier * shifts.T

@@ -68,7 +68,7 @@ def read_samples(
     """
     if arguments.train and arguments.valid:
         keys = keys_for(arguments, provenance)
-        keys = dataclasses.replace(keys, forces="", stress="", virial=None)
+        keys = dataclasses.replace(keys, forces=None, stress=None, virial=None)
         tell(keys)
         return (
             _read(arguments.train, keys, potential),
