@@ -21,6 +21,12 @@ void check_indices(const torch::Tensor& indices, int64_t n, const char* name) {
     }
 }
 
+void check_shape(const torch::Tensor& tensor, torch::IntArrayRef shape, const char* name) {
+    PETMAD_CHECK(
+        tensor.sizes() == shape, "`", name, "` must have shape ", shape, ", got ", tensor.sizes()
+    );
+}
+
 } // namespace
 
 torch::Tensor
@@ -30,6 +36,12 @@ edge_vectors(const torch::Tensor& positions, const torch::Tensor& cell, const Ne
     const torch::Tensor centers = dense(list.centers, torch::kInt64);
     const torch::Tensor neighbors = dense(list.neighbors, torch::kInt64);
     const torch::Tensor shifts = dense(list.cell_shifts, torch::kInt64);
+    const int64_t n_edges = centers.size(0);
+    check_shape(x, {x.size(0), 3}, "positions");
+    check_shape(box, {3, 3}, "cell");
+    check_shape(centers, {n_edges}, "centers");
+    check_shape(neighbors, {n_edges}, "neighbors");
+    check_shape(shifts, {n_edges, 3}, "cell_shifts");
     check_indices(centers, x.size(0), "centers");
     check_indices(neighbors, x.size(0), "neighbors");
     const auto* rows = box.const_data_ptr<double>();

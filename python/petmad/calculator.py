@@ -1,23 +1,39 @@
 """ASE calculator over the C++ engine: the same code path as LAMMPS, one rank."""
 
+import contextlib
+import copy
 import functools
-import json
 import operator
 import os
 import threading
 import warnings
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from ase.calculators.calculator import Calculator, all_changes
+from ase.calculators.calculator import (
+    Calculator,
+    PropertyNotImplementedError,
+    all_changes,
+)
 from ase.data import chemical_symbols
 from ase.stress import full_3x3_to_voigt_6_stress
 
+from . import threads
 from ._engine import Engine
+from .ase_results import (
+    extra_outputs,
+    in_place_of_gradients,
+    of_energy,
+    of_output,
+    of_tensor,
+    of_tensors,
+)
 from .charge_and_spin import charge_and_spin
+from .model_file import read_metadata
 from .rotations import average, rotation_grid
-from .tensor_outputs import check_charge, has_known_meaning, shaped, unit_factor
+from .tensor_outputs import has_known_meaning
 
 
 TENSOR_DICTS = ("tensors", "atomic_tensors")
@@ -26,8 +42,21 @@ RESPONSES = {"born_effective_charges": "dipole", "raman_tensors": "polarizabilit
 """Properties that are derivatives with respect to positions, and of what."""
 
 
-ASE_ARGUMENTS = ("restart", "ignore_bad_restart_file", "label", "atoms", "directory")
+OF_CELLS = ("stress", "stresses", "non_conservative_stress")
+"""Properties that have no meaning without a volume."""
+ASE_ARGUMENTS = ("label", "atoms", "directory")
 """Of its base class, which takes any others for parameters without a word."""
+ARGUMENTS = (
+    "device",
+    "n_threads",
+    "check",
+    "direct",
+    "rotations",
+    "inversion",
+    "precision",
+    "memory",
+)
+"""Its own, beside the model."""
 
 
 class PETMADCalculator(Calculator):
@@ -68,7 +97,8 @@ class PETMADCalculator(Calculator):
         n_threads: CPU threads of torch; 0 leaves torch's setting.
         check: evaluate the file's golden structures once after loading.
         direct: take ``forces`` and ``stress`` from the direct heads, two to three times
-            faster, not conserving energy. The mean force is removed.
+            faster, not conserving energy. The mean force is removed. Without a head for
+            it, the ``stress`` is the energy's, as ``stresses`` always are.
         rotations: order of a grid of rotations over which energy, forces and stress are
             averaged, which makes them invariant to that order; 0: as it stands. The
             cost is that of so many evaluations, see
@@ -91,6 +121,7 @@ class PETMADCalculator(Calculator):
             structure by a model that records no origin.
     """
 
+    name = "petmad"
     implemented_properties: ClassVar[list[str]] = [
         "energy",
         "free_energy",
@@ -116,10 +147,10 @@ class PETMADCalculator(Calculator):
         unknown = sorted(set(kwargs) - set(ASE_ARGUMENTS))
         if unknown:
             raise TypeError(
-                f"PETMADCalculator has no arguments {unknown}; it has device, "
-                "n_threads, check, direct, rotations, inversion, precision, memory "
-                f"and ASE's {', '.join(ASE_ARGUMENTS)}"
+                f"PETMADCalculator has no arguments {unknown}; it has "
+                f"{', '.join(ARGUMENTS)}, and ASE's {', '.join(ASE_ARGUMENTS)}"
             )
+        threads.check_fork(n_threads)
         super().__init__(**kwargs)
         rotations = operator.index(rotations)
         self._process = os.getpid()
@@ -139,7 +170,16 @@ class PETMADCalculator(Calculator):
         self.engine = Engine(
             os.fspath(model), device, n_threads, check, precision, str(memory)
         )
+        threads.note_use()
         info = self.engine.info
+        self.parameters.update(
+            model=info.name,
+            weights_hash=info.weights_hash,
+            precision=precision,
+            direct=direct,
+            rotations=rotations,
+            inversion=inversion,
+        )
         self.extra_outputs = extra_outputs(info)
         self._tensors = {tensor.name: tensor for tensor in info.tensors}
         self._responses = {
@@ -167,7 +207,7 @@ class PETMADCalculator(Calculator):
         if rotations < 0 or (inversion and rotations == 0):
             raise ValueError(
                 f"`rotations` must be 0 or more, and more than 0 with `inversion`, got "
-                f"{rotations}; 3 is the smallest grid"
+                f"{rotations}; 3 is the usual grid"
             )
         if direct and rotations > 0:
             raise ValueError(
@@ -183,7 +223,24 @@ class PETMADCalculator(Calculator):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copies and pickles load the file again and have no results."""
-        return _make, (type(self), self._arguments)
+        return _make, (type(self), self._arguments, self.engine.info.weights_hash)
+
+    def set(self, **changes: Any) -> dict[str, Any]:
+        """Nothing can be changed but by a new calculator.
+
+        Raises:
+            TypeError: something is to be.
+        """
+        if changes:
+            raise TypeError(
+                f"the arguments {sorted(changes)} of a PETMADCalculator are fixed; "
+                "make a new one"
+            )
+        return {}
+
+    def todict(self, skip_default: bool = True) -> dict[str, Any]:
+        """Which model it is and how it is evaluated, for ASE's databases."""
+        return dict(self.parameters)
 
     def check_state(self, atoms: Any, tol: float = 1e-15) -> list[str]:
         """What changed since the last calculation, charge and spin included."""
@@ -199,14 +256,31 @@ class PETMADCalculator(Calculator):
 
         Raises:
             RuntimeError: another thread is at it.
+            PropertyNotImplementedError: the model lacks it, or it is a stress of what
+                is not periodic in all directions.
         """
+        structure = self.atoms if atoms is None else atoms
+        is_asked = allow_calculation and name in self.implemented_properties
+        has_volume = structure is None or structure.pbc.all()
+        if is_asked and name in OF_CELLS and not has_volume:
+            raise PropertyNotImplementedError(
+                f"`{name}` is a stress, per volume of a structure periodic in all "
+                f"directions; this one has pbc {structure.pbc.tolist()}"
+            )
+        with self._alone():
+            result = super().get_property(name, atoms, allow_calculation)
+        # ASE copies arrays alone; what is inside of a dict is the calculator's, too.
+        return copy.deepcopy(result) if isinstance(result, dict) else result
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
         if not self._in_use.acquire(blocking=False):
             raise RuntimeError(
                 "this calculator is at work in another thread, and holds one system at "
                 "a time; make one calculator for each thread"
             )
         try:
-            return super().get_property(name, atoms, allow_calculation)
+            yield
         finally:
             self._in_use.release()
 
@@ -216,48 +290,60 @@ class PETMADCalculator(Calculator):
         properties: list[str] | None = None,
         system_changes: list[str] = all_changes,
     ) -> None:
-        """Evaluate ``atoms``; called by ASE."""
-        super().calculate(atoms, properties, system_changes)
-        self._check_process()
-        atoms = self.atoms
-        self._check_state_has_effect(atoms)
+        """Evaluate ``atoms``; called by ASE.
+
+        What was evaluated of the same atoms before stays.
+        """
+        with self._alone():
+            is_same = self.atoms is not None and atoms is not None
+            is_same = is_same and not self.check_state(atoms)
+            earlier = self.results if is_same else {}
+            self.results = {}  # of the structure before, if this one is refused
+            super().calculate(atoms, properties, system_changes)
+            self._check_process()
+            self._check_state_has_effect(self.atoms)
+            self.results = earlier | self._results_of(self.atoms, properties or [])
+
+    def _results_of(self, atoms: Any, properties: list[str]) -> dict[str, Any]:
         species = self._species_of(atoms.numbers)
-        properties = properties or []
-        has_gradients = not self.direct or (
-            "stress" in properties
-            and "non_conservative_stress" not in self.extra_outputs
+        has_gradients = (
+            not self.direct
+            or "stresses" in properties
+            or (
+                "stress" in properties
+                and "non_conservative_stress" not in self.extra_outputs
+            )
         )
         results = self._evaluate(atoms, species, properties, has_gradients)
         if self.grid is not None:
             mean, self.rotational_spread = self._average(atoms, species, properties)
             results = {**results, **mean}
-        self.results = {}
+        found: dict[str, Any] = {}
         if self.engine.info.has_energy:
-            self._take_energy(results, atoms, properties, has_gradients)
+            volume = atoms.get_volume() if atoms.pbc.all() and has_gradients else None
+            found |= of_energy(results, volume, "stresses" in properties)
         for name in self._extras_of(properties):
-            self.results[name] = self._extra(name, results, atoms)
+            if name not in OF_CELLS or atoms.pbc.all():
+                found[name] = self._extra(name, results, atoms)
         if any(name in properties for name in TENSOR_DICTS):
-            self._take_tensors(results)
+            found |= of_tensors(self._tensors, results, _state(atoms)[0])
         for name in properties:
             if name in self._responses:
                 target = self._responses[name]
-                self.results[name] = self._response.derivatives(atoms, target)
+                found[name] = self._response.derivatives(atoms, target)
         if self.direct:
-            self._take_direct(results, atoms)
+            found |= in_place_of_gradients(found)
+        return found
 
     def _check_process(self) -> None:
         """Threads of a parent are not there in a forked child, which waits for them."""
         if os.getpid() != self._process and torch.get_num_threads() > 1:
-            raise RuntimeError(
-                "this calculator was made in another process, whose threads a fork "
-                "lacks; start processes with the method `spawn` (or `forkserver`) "
-                "and make the calculator there, or give each one thread: `n_threads=1`"
-            )
+            raise RuntimeError(f"this calculator {threads.LOST}")
 
     def _check_state_has_effect(self, atoms: Any) -> None:
         """Say once that charge and spin are read by nobody."""
         info = self.engine.info
-        if info.is_conditioned or self._tensors or self._is_told_of_state:
+        if info.is_conditioned or not info.has_energy or self._is_told_of_state:
             return
         charge, spin_multiplicity = _state(atoms)
         if (charge, spin_multiplicity) != (0, 1):
@@ -286,44 +372,6 @@ class PETMADCalculator(Calculator):
             )
         return species.astype(np.int32)
 
-    def _take_energy(
-        self,
-        results: dict[str, Any],
-        atoms: Any,
-        properties: list[str],
-        has_gradients: bool,
-    ) -> None:
-        """Energies, forces and stresses under ASE's names."""
-        self.results |= {
-            "energy": results["energy"],
-            "free_energy": results["energy"],
-            "energies": results["atomic_energies"],
-            "forces": results["forces"],
-        }
-        if atoms.pbc.all() and has_gradients:
-            volume = atoms.get_volume()
-            self.results["stress"] = full_3x3_to_voigt_6_stress(
-                -results["virial"] / volume
-            )
-            if "stresses" in properties:
-                virials = results["atomic_virials"]
-                virials = 0.5 * (virials + virials.transpose(0, 2, 1))
-                self.results["stresses"] = np.array(
-                    [full_3x3_to_voigt_6_stress(-v / volume) for v in virials]
-                )
-
-    def _take_tensors(self, results: dict[str, Any]) -> None:
-        """All tensors by name, as the file has them."""
-        sums, rows = results["sums"], results["outputs"]
-        self.results["tensors"] = {
-            name: shaped(tensor, sums[name])
-            for name, tensor in self._tensors.items()
-            if not tensor.per_atom
-        }
-        self.results["atomic_tensors"] = {
-            name: shaped(tensor, rows[name]) for name, tensor in self._tensors.items()
-        }
-
     def _extras_of(self, properties: list[str]) -> list[str]:
         """Those of the wanted properties that are further outputs of the model."""
         wanted = [name for name in properties if name in self.extra_outputs]
@@ -342,7 +390,7 @@ class PETMADCalculator(Calculator):
         return self.engine.evaluate(
             np.ascontiguousarray(atoms.positions),
             species,
-            np.ascontiguousarray(atoms.cell.array),
+            np.where(atoms.pbc[:, None], atoms.cell.array, 0.0),
             np.ascontiguousarray(atoms.pbc),
             charge=charge,
             spin_multiplicity=spin_multiplicity,
@@ -358,6 +406,7 @@ class PETMADCalculator(Calculator):
 
         def evaluate(rotation: np.ndarray) -> dict[str, Any]:
             turned = atoms.copy()
+            turned.set_constraint()  # which may adjust cells that are set
             turned.set_cell(atoms.cell.array @ rotation.T)
             turned.positions = atoms.positions @ rotation.T
             wanted = [name for name in properties if name == "stresses"]
@@ -368,65 +417,42 @@ class PETMADCalculator(Calculator):
     def _extra(self, name: str, results: dict[str, Any], atoms: Any) -> Any:
         """A further output as ASE would have it: see the class."""
         output = self.extra_outputs[name]
-        per_atom, total = results["outputs"][output], results["sums"][output]
-        if name == "energies_uncertainty":
-            return per_atom[:, 0]
         if output in self._tensors:
-            tensor = self._tensors[output]
-            check_charge(tensor, _state(atoms)[0])
-            values = per_atom if tensor.per_atom else total
-            return unit_factor(tensor) * shaped(tensor, values)
-        if output in self.engine.info.norm_outputs:
-            return float(np.linalg.norm(total))
+            return of_tensor(self._tensors[output], results, _state(atoms)[0])
         if name == "non_conservative_stress":
-            volume = atoms.get_volume() if atoms.pbc.all() else np.inf
-            return full_3x3_to_voigt_6_stress(total.reshape(3, 3) / volume)
-        if output in self._per_atom_outputs:
-            return per_atom
-        return float(total[0]) if len(total) == 1 else total
+            total = results["sums"][output].reshape(3, 3)
+            return full_3x3_to_voigt_6_stress(total / atoms.get_volume())
+        return of_output(name, output, results, self.engine.info)
 
     @functools.cached_property
     def _response(self) -> Any:
         """The plain network, which alone has derivatives of tensors."""
         from .response import Response
 
-        return Response(self.engine.info.path)
-
-    @functools.cached_property
-    def _per_atom_outputs(self) -> set[str]:
-        """Outputs that belong to atoms and are not summed."""
-        info = self.engine.info
-        targets = json.loads(info.metadata_json)["targets"]
-        named = {target["name"] for target in targets if target["per_atom"]}
-        auxiliary = ("features", "cutoff_stats", "last_layer_features/")
-        return named | {o for o in info.outputs if o.startswith(auxiliary)}
-
-    def _take_direct(self, results: dict[str, Any], atoms: Any) -> None:
-        """Put the direct heads in the place of gradients."""
-        forces = self.results["non_conservative_forces"]
-        self.results["forces"] = forces - forces.mean(axis=0, keepdims=True)
-        if atoms.pbc.all() and "non_conservative_stress" in self.results:
-            self.results["stress"] = self.results["non_conservative_stress"]
+        path = self._arguments["model"]
+        found = read_metadata(path)["weights_hash"]
+        _check_weights(path, found, self.engine.info.weights_hash)
+        return Response(path)
 
 
-def extra_outputs(info: Any) -> dict[str, str]:
-    """ASE's names of a model's further outputs, and the model's names of them.
+def _make(kind: type, arguments: dict[str, Any], weights_hash: str) -> Any:
+    """A calculator from the arguments of its constructor; for copies and pickles.
 
-    Args:
-        info: :class:`petmad._core.ModelInfo`.
+    Raises:
+        ValueError: the file has other weights by now.
     """
-    names = {name: name for name in info.outputs if name != "energy"}
-    if "non_conservative_force" in names:
-        del names["non_conservative_force"]
-        names["non_conservative_forces"] = "non_conservative_force"
-    if "energy_uncertainty" in names:
-        names["energies_uncertainty"] = "energy_uncertainty"
-    return names
+    made = kind(**arguments)
+    _check_weights(arguments["model"], made.engine.info.weights_hash, weights_hash)
+    return made
 
 
-def _make(kind: type, arguments: dict[str, Any]) -> Any:
-    """A calculator from the arguments of its constructor; for pickles."""
-    return kind(**arguments)
+def _check_weights(path: str, found: str, wanted: str) -> None:
+    if found != wanted:
+        raise ValueError(
+            f"{path} is not the model that it was when this calculator was made: the "
+            f"SHA-256 of its weights was {wanted[:12]}, now it is {found[:12]}; "
+            "restore it, or make a new calculator"
+        )
 
 
 def _state(atoms: Any) -> tuple[int, int]:

@@ -18,13 +18,17 @@ def charge_and_spin(info: Mapping[str, Any], source: str) -> tuple[int, int]:
         source: whose it is, for messages.
 
     Raises:
-        ValueError: one of them is no whole number.
+        ValueError: one of them is no whole number, or there are two spins.
     """
-    spin = "spin_multiplicity" if "spin_multiplicity" in info else "spin"
-    return (
-        whole_number(info.get("charge", 0), "charge", source),
-        whole_number(info.get(spin, 1), spin, source),
-    )
+    names = [name for name in ("spin_multiplicity", "spin") if name in info]
+    spins = [whole_number(info[name], name, source) for name in names]
+    if len(set(spins)) > 1:
+        raise ValueError(
+            f"{source} has `spin_multiplicity` {spins[0]} and `spin` {spins[1]} in its "
+            "`info`, both of which mean 2S + 1; remove one"
+        )
+    charge = whole_number(info.get("charge", 0), "charge", source)
+    return charge, spins[0] if spins else 1
 
 
 def whole_number(value: Any, name: str, source: str) -> int:

@@ -4,6 +4,7 @@ Derivatives by automatic differentiation of the plain network, in Python: one ba
 pass per entry of the tensor.
 """
 
+import copy
 import os
 from typing import Any
 
@@ -15,6 +16,12 @@ from .golden import system_graph
 from .model import EdgeGraph, Potential
 from .model.derivatives import position_derivatives
 from .tensor_outputs import shaped, unit_factor
+
+
+LEAST_DISTANCE = 0.01
+"""Å, and"""
+MOST_NEIGHBORS = 20000
+"""on average: limits of the engine, see ``system_edges.cpp``."""
 
 
 class Response:
@@ -29,7 +36,9 @@ class Response:
     """
 
     def __init__(self, model: str | os.PathLike | Potential) -> None:
-        self.potential = model if isinstance(model, Potential) else _load(model)
+        is_own = not isinstance(model, Potential)
+        # A model at hand stays as it is, in the midst of a training perhaps.
+        self.potential = _load(model) if is_own else copy.deepcopy(model)
         self.potential.requires_grad_(False)
         targets = self.potential.targets
         self._targets = {target.name: target for target in targets if target.blocks}
@@ -48,7 +57,7 @@ class Response:
 
         Raises:
             ValueError: the model has no such tensor, or lacks an element; a dipole in
-                an unknown unit.
+                an unknown unit; atoms that overlap.
         """
         if target not in self._targets:
             raise ValueError(
@@ -101,7 +110,31 @@ class Response:
             "charge": torch.tensor(charge),
             "spin_multiplicity": torch.tensor(spin_multiplicity),
         }
-        return system_graph(system, self.potential.config.cutoff)
+        graph = system_graph(system, self.potential.config.cutoff)
+        check_apart(graph)
+        return graph
+
+
+def check_apart(graph: EdgeGraph) -> None:
+    """Refuse what the engine refuses, too.
+
+    Raises:
+        ValueError: names two atoms on one place, or tells of a collapsed cell.
+    """
+    n_edges, n_atoms = len(graph.centers), len(graph.species)
+    if n_edges > MOST_NEIGHBORS * n_atoms:
+        raise ValueError(
+            f"atoms have {n_edges // n_atoms} neighbors on average, more than "
+            f"{MOST_NEIGHBORS}; the cell has collapsed, or is in another unit"
+        )
+    lengths = graph.edge_vectors.detach().norm(dim=1)
+    if n_edges > 0 and not float(lengths.min()) >= LEAST_DISTANCE:
+        i = int(lengths.argmin())
+        raise ValueError(
+            f"atoms {int(graph.centers[i])} and {int(graph.neighbors[i])} are "
+            f"{float(lengths[i]):.3g} Å apart, nearer than {LEAST_DISTANCE:g} Å; "
+            "remove overlapping atoms, and check units and cell"
+        )
 
 
 def born_charges(

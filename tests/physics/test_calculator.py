@@ -7,11 +7,13 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import ase
+import ase.db
 import numpy as np
 import pytest
 import torch
 from ase.build import bulk, molecule
 from ase.calculators.calculator import PropertyNotImplementedError
+from ase.constraints import FixAtoms
 from finite_differences import assert_derivative
 from variants import make_potential
 
@@ -181,6 +183,92 @@ def test_copies_and_pickles(conditioned):
         assert other.rotational_spread == atoms.calc.rotational_spread
 
 
+@pytest.mark.parametrize("copied", [copy.deepcopy, pickle.dumps])
+def test_copies_of_a_file_that_changed_are_refused(tmp_path, copied):
+    path = tmp_path / "a.pt"
+    export_model(make_potential("modern"), path, "float64")
+    calculator = PETMADCalculator(path)
+    kept = copied(calculator)
+    export_model(make_potential("deep"), path, "float64")
+    with pytest.raises(ValueError, match=r"a\.pt is not the model that it was when"):
+        copy.deepcopy(calculator) if copied is copy.deepcopy else pickle.loads(kept)
+
+
+def test_rotations_leave_constraints_alone(calculator):
+    """Some adjust cells that are set, and would keep the cell as it stands."""
+
+    class Keeps(FixAtoms):
+        def adjust_cell(self, atoms, cell):
+            cell[:] = atoms.cell
+
+    plain, held = quartz_like(), quartz_like()
+    held.set_constraint(Keeps(indices=[]))
+    made = PETMADCalculator(calculator.engine.info.path, rotations=3)
+    for atoms in (plain, held):
+        atoms.calc = made
+    assert held.get_potential_energy() == plain.get_potential_energy()
+    np.testing.assert_array_equal(held.get_stress(), plain.get_stress())
+
+
+def test_a_refused_structure_leaves_no_results(calculator):
+    """Nor does ASE then take those of the structure before for its own."""
+    good, bad = molecule("H2O"), molecule("CH3Cl")
+    calculator.calculate(good, ["energy"])
+    bad.calc = calculator
+    with pytest.raises(ValueError, match="lacks the elements"):
+        calculator.calculate(bad, ["energy"])
+    assert calculator.results == {}
+    with pytest.raises(ValueError, match="lacks the elements"):
+        bad.get_potential_energy()
+
+
+def test_results_of_the_same_atoms_stay(calculator, monkeypatch):
+    """Stresses, asked for later, do not forget the energy; other atoms forget all."""
+    atoms, counts = quartz_like(), []
+    made = PETMADCalculator(calculator.engine.info.path)
+    evaluate = made._evaluate
+    monkeypatch.setattr(
+        made, "_evaluate", lambda *given: counts.append(1) or evaluate(*given)
+    )
+    atoms.calc = made
+    for _ in range(2):
+        atoms.get_potential_energy()
+        made.get_property("features", atoms)
+        atoms.get_stresses()
+        atoms.get_forces()
+    assert len(counts) == 3
+    atoms.rattle(0.01)
+    atoms.get_potential_energy()
+    assert not {"features", "stresses"} & set(made.results)
+
+
+def test_arguments_cannot_be_changed(calculator):
+    with pytest.raises(TypeError, match=r"arguments \['direct'\] .* make a new one"):
+        calculator.set(direct=True)
+    with pytest.raises(TypeError, match=r"has no arguments \['restart'\]"):
+        PETMADCalculator(calculator.engine.info.path, restart="nofile")
+
+
+def test_databases_tell_the_model(calculator, tmp_path):
+    atoms = molecule("H2O")
+    atoms.calc = PETMADCalculator(calculator.engine.info.path, rotations=3)
+    atoms.get_potential_energy()
+    with ase.db.connect(tmp_path / "a.db") as database:
+        row = database.get(database.write(atoms))
+    assert row.calculator == "petmad"
+    told = row.calculator_parameters
+    assert told["weights_hash"] == calculator.engine.info.weights_hash
+    assert told["rotations"] == 3
+
+
+def test_two_spins_are_refused(conditioned):
+    atoms = molecule("H2O")
+    atoms.info.update(spin=1, spin_multiplicity=3)
+    atoms.calc = PETMADCalculator(conditioned)
+    with pytest.raises(ValueError, match=r"`spin_multiplicity` 3 and `spin` 1 in its"):
+        atoms.get_potential_energy()
+
+
 def energy_in_fork(calculator, answers):
     atoms = molecule("H2O")
     atoms.calc = calculator
@@ -205,6 +293,36 @@ def test_a_forked_process_is_refused_instead_of_hanging(calculator):
         process.join()
     assert "was made in another process" in answer
     assert "`spawn`" in answer
+
+
+def test_a_calculator_made_after_a_fork(calculator):
+    """With threads it would hang as well; with one it works."""
+    threads = torch.get_num_threads()
+    context = multiprocessing.get_context("fork")
+    answers = context.Queue()
+    path = calculator.engine.info.path
+
+    def evaluate(n_threads):
+        try:
+            made = PETMADCalculator(path, n_threads=n_threads)
+            answers.put(made.get_potential_energy(molecule("H2O")))
+        except RuntimeError as error:
+            answers.put(str(error))
+
+    torch.set_num_threads(2)
+    try:
+        PETMADCalculator(path)
+        found = []
+        for n_threads in (0, 1):
+            process = context.Process(target=evaluate, args=(n_threads,))
+            process.start()
+            found.append(answers.get(timeout=60))
+    finally:
+        torch.set_num_threads(threads)
+        process.kill()
+        process.join()
+    assert "after a fork of one" in found[0]
+    assert found[1] == pytest.approx(calculator.get_potential_energy(molecule("H2O")))
 
 
 @pytest.mark.parametrize("wrong", [{"rotations": -1}, {"inversion": True}])

@@ -10,6 +10,7 @@ from tensor_models import export_tensors, water_tensors
 
 import petmad
 from petmad import PETMADCalculator
+from petmad.export import load_exported
 from petmad.model import TargetSpec
 from petmad.response import Response
 
@@ -66,6 +67,11 @@ def test_all_tensors_by_name(path):
     for name, value in tensors.items():
         np.testing.assert_allclose(rows[name].sum(axis=0), value, atol=1e-12)
     assert atoms.calc.results["forces"].shape == (len(atoms), 3)
+    kept = tensors["dipole"].copy()
+    tensors["dipole"] *= 2  # the user's own
+    np.testing.assert_array_equal(
+        atoms.calc.get_property("tensors", atoms)["dipole"], kept
+    )
 
 
 @pytest.mark.parametrize(
@@ -119,12 +125,19 @@ def test_dipoles_of_charged_structures_need_an_origin(path, tmp_path):
         r"the `dipole` of a structure with charge \+1 may depend on the origin, but "
         r"the model records none; train it with `targets\.dipole\.origin`"
     )
-    with pytest.raises(ValueError, match=message):
+    with (
+        pytest.warns(UserWarning, match="have no effect: the model"),
+        pytest.raises(ValueError, match=message),
+    ):
         atoms.get_dipole_moment()
+    with pytest.raises(ValueError, match=message):
+        atoms.calc.get_property("tensors", atoms)
     atoms.get_forces()
     atoms.calc.get_property("polarizability", atoms)
     atoms.calc = PETMADCalculator(path)
-    atoms.get_dipole_moment()
+    with pytest.warns(UserWarning, match="have no effect: the model"):
+        atoms.get_dipole_moment()
+    atoms.calc.get_property("tensors", atoms)
 
 
 @pytest.fixture(scope="module")
@@ -176,6 +189,40 @@ def test_responses_by_functions(water):
         petmad.raman_tensors(file, water),
         water.calc.get_property("raman_tensors", water),
     )
+
+
+def test_responses_are_those_of_the_model_that_was_loaded(tmp_path, monkeypatch):
+    """Wherever the process goes meanwhile; another file in its place is refused."""
+    (tmp_path / "elsewhere").mkdir()
+    export_tensors(tmp_path / "a.pt", water_tensors())
+    monkeypatch.chdir(tmp_path)
+    atoms = atoms_with("a.pt")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    found = atoms.calc.get_property("born_effective_charges", atoms)
+    np.testing.assert_array_equal(found, petmad.born_charges("../a.pt", atoms))
+    monkeypatch.chdir(tmp_path)
+    atoms = atoms_with("a.pt")
+    export_tensors(tmp_path / "a.pt", water_tensors(), energy=False)
+    with pytest.raises(ValueError, match="is not the model that it was when this"):
+        atoms.calc.get_property("born_effective_charges", atoms)
+
+
+def test_a_model_at_hand_stays_as_it_is(path):
+    potential, _ = load_exported(path)
+    potential.requires_grad_(True)
+    petmad.born_charges(potential, molecule("H2O"))
+    assert all(parameter.requires_grad for parameter in potential.parameters())
+
+
+def test_responses_of_overlapping_atoms_are_refused(path):
+    response = Response(path)
+    atoms = molecule("H2O")
+    atoms.positions[1] = atoms.positions[0]
+    with pytest.raises(ValueError, match="atoms 0 and 1 are 0 Å apart"):
+        response.born_charges(atoms)
+    collapsed = ase.Atoms("O", cell=[0.1, 0.1, 0.1], pbc=True)
+    with pytest.raises(ValueError, match="neighbors on average, more than 20000"):
+        response.born_charges(collapsed)
 
 
 def test_messages_of_responses(water, path):

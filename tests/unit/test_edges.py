@@ -111,3 +111,26 @@ def test_atoms_outside_the_arrays_are_an_error(bad):
         RuntimeError, match=f"`neighbors` of edge 0 is {bad} but there are 3"
     ):
         ops.fold_forces(gradient, torch.tensor([0]), torch.tensor([bad]), 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("positions", (2, 2)),
+        ("cell", (3,)),
+        ("neighbors", (1,)),
+        ("cell_shifts", (2, 2)),
+    ],
+)
+def test_wrong_shapes_are_an_error(name, shape):
+    values = {
+        "positions": torch.zeros(2, 3, dtype=torch.float64),
+        "cell": torch.eye(3, dtype=torch.float64),
+        "centers": torch.tensor([0, 1]),
+        "neighbors": torch.tensor([1, 0]),
+        "cell_shifts": torch.zeros(2, 3, dtype=torch.int64),
+    }
+    torch.ops.petmad.edge_vectors(*values.values())
+    values[name] = torch.zeros(shape, dtype=values[name].dtype)
+    with pytest.raises(RuntimeError, match=rf"`{name}` must have shape .*, got"):
+        torch.ops.petmad.edge_vectors(*values.values())
