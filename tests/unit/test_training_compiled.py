@@ -156,9 +156,9 @@ def test_training_goes_as_without(tmp_path, caplog):
     assert found == pytest.approx(plain, rel=1e-8)
 
 
-def test_without_a_compiler(tmp_path, monkeypatch):
-    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("/nothing/here",))
+def test_without_a_compiler(tmp_path):
     with (
+        torch._inductor.config.patch({"cpp.cxx": ("/nothing/here",)}),
         torch._inductor.utils.fresh_cache(),
         pytest.raises(
             ValueError, match=r"`training.compile` did not work here: .*g\+\+"
