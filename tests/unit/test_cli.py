@@ -12,7 +12,7 @@ import upstream_files
 import yaml
 from toy_data import MODEL, alloys, options, write
 
-from petmad.cli import main
+from petmad.cli import main, make_parser
 from petmad.model import PETConfig, Potential, TargetSpec
 from petmad.output_files import export_hint
 from petmad.training import checkpoint
@@ -347,7 +347,7 @@ def test_counts_are_not_negative(option, capsys):
 )
 def test_ranges_of_the_demo(option, message, capsys):
     with pytest.raises(SystemExit):
-        main(["demo", *option])
+        make_parser().parse_args(["demo", *option])
     assert message in capsys.readouterr().err
 
 
