@@ -25,9 +25,28 @@ _HOMES = {
     "load_ops": "_ops",
     "raman_tensors": "response",
 }
+_SUBMODULES = (
+    "aoti",
+    "conversion",
+    "data",
+    "export",
+    "model",
+    "neighbors",
+    "response",
+    "rotations",
+    "spectra",
+    "training",
+)
+"""Those that the documentation names."""
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *_SUBMODULES])
 
 
 def __getattr__(name: str) -> Any:
+    if name in _SUBMODULES:
+        return importlib.import_module(f".{name}", __name__)
     if name not in _HOMES:
         raise AttributeError(f"module 'petmad' has no attribute {name!r}")
     return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)

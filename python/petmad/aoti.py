@@ -21,7 +21,7 @@ from torch import nn
 from torch.export import Dim
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from .export import DTYPES
+from .export import DTYPES, check_finite
 from .golden import evaluate_golden, golden_systems, system_graph
 from .model import EdgeGraph, PETConfig, Potential
 from .model.folds import fold_forces
@@ -165,6 +165,7 @@ def export_ahead(
         )
     potential = copy.deepcopy(potential).cpu().to_dtype(DTYPES[dtype]).eval()
     potential.requires_grad_(False)
+    check_finite(potential.state_dict(), "the weights")
     answers = [evaluate_golden(potential, one) for one in golden_systems(potential)]
     kept = (*REALS, "pbc", "species", "charge", "spin_multiplicity")
     metadata = {
@@ -209,7 +210,7 @@ class AheadModel:
         except (RuntimeError, KeyError) as error:
             raise ValueError(
                 f"{path} is no file of `petmad export --aoti`, or was made for another "
-                f"processor or torch: {error}"
+                f"processor or torch: {_shortened(str(error))}"
             ) from error
         config = PETConfig.from_dict(metadata["hypers"])
         self.atomic_numbers: list[int] = metadata["atomic_numbers"]
@@ -263,3 +264,9 @@ class AheadModel:
                     f"atoms is off by {error:.2g}, more than {tolerance * scale:.2g}; "
                     "export it again on this machine"
                 )
+
+
+def _shortened(message: str, size: int = 200) -> str:
+    """The beginning of a message; torch's may list every entry of an archive."""
+    text = " ".join(message.split())
+    return text if len(text) <= size else f"{text[:size]} ..."

@@ -4,7 +4,7 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from petmad import commands
 
@@ -207,6 +207,19 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _at_least(smallest: int) -> Callable[[str], int]:
+    """Whole numbers from one on."""
+
+    def read(text: str) -> int:
+        if not text.isdecimal() or int(text) < smallest:
+            raise argparse.ArgumentTypeError(
+                f"must be a whole number, {smallest} or more, got {text}"
+            )
+        return int(text)
+
+    return read
+
+
 def _not_negative(text: str) -> float:
     """A number, 0 or more."""
     try:
@@ -269,7 +282,9 @@ def _add_export(parsers: argparse._SubParsersAction) -> None:
     command = parsers.add_parser("export", help="write a model file from a checkpoint")
     command.add_argument("checkpoint", help="best.ckpt or last.ckpt of a training")
     command.add_argument(
-        "-o", "--output", help="file to write; default: model.pt, or model.pt2"
+        "-o",
+        "--output",
+        help="file to write; default: model.pt, or model.pt2, if there is none",
     )
     command.add_argument(
         "--dtype",
@@ -292,7 +307,9 @@ def _add_convert(parsers: argparse._SubParsersAction) -> None:
         help="PET or LLPR checkpoint (.ckpt), or a published name: pet-mad-s@1.5.0",
     )
     command.add_argument(
-        "-o", "--output", default="model.pt", help="model file, or .ckpt: checkpoint"
+        "-o",
+        "--output",
+        help="model file, or .ckpt: checkpoint; default: model.pt, if there is none",
     )
     command.add_argument("--target", help="energy to run, e.g. energy/pbe0")
     command.add_argument(
@@ -317,7 +334,9 @@ def _add_convert(parsers: argparse._SubParsersAction) -> None:
         help="compare with reference numbers (JSON) of structures (extended XYZ)",
     )
     command.add_argument(
-        "--tolerance", type=float, help="of the check, relative; default: by dtype"
+        "--tolerance",
+        type=_not_negative,
+        help="of the check, relative; default: by dtype",
     )
     command.add_argument(
         "--to",
@@ -340,9 +359,17 @@ def _add_info(parsers: argparse._SubParsersAction) -> None:
 def _add_demo(parsers: argparse._SubParsersAction) -> None:
     command = parsers.add_parser("demo", help="run water in LAMMPS on 2 ranks")
     command.add_argument("--output", default="petmad-demo", help="folder of results")
-    command.add_argument("--ranks", type=int, default=2, help="MPI ranks")
-    command.add_argument("--nvt-steps", type=int, default=800, help="with thermostat")
-    command.add_argument("--nve-steps", type=int, default=1200, help="without")
+    for name, smallest, default, text in (
+        ("ranks", 1, 2, "MPI ranks"),
+        ("nvt-steps", 0, 800, "with thermostat"),
+        ("nve-steps", 40, 1200, "without; the drift needs 40 or more"),
+    ):
+        command.add_argument(
+            f"--{name}",
+            type=_at_least(smallest),
+            default=default,
+            help=f"{text}; default: {default}",
+        )
     command.add_argument("--model", help="exported model of O and H to use instead")
     command.set_defaults(run=commands.demo)
 
@@ -364,6 +391,7 @@ INTERRUPTED = 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; errors of the user's input end in one message and status 1."""
+    _prepare_streams()
     parsed = make_parser().parse_args(arguments)
     logging.basicConfig(format="%(message)s")
     logging.getLogger("petmad").setLevel(logging.INFO)
@@ -394,6 +422,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 1
     return 0
+
+
+def _prepare_streams() -> None:
+    """Streams that are closed swallow what is printed; letters they lack are spelt."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _explain(error: Exception) -> str:

@@ -8,7 +8,13 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .output_files import check_distinct, check_output, check_output_folder, export_hint
+from .output_files import (
+    check_distinct,
+    check_output,
+    check_output_folder,
+    export_hint,
+    output_or_default,
+)
 
 
 def train(arguments: argparse.Namespace) -> None:
@@ -109,7 +115,8 @@ def export(arguments: argparse.Namespace) -> None:
     from petmad.export import export_model
     from petmad.training.checkpoint import load_potential
 
-    output = arguments.output or ("model.pt2" if arguments.aoti else "model.pt")
+    default = "model.pt2" if arguments.aoti else "model.pt"
+    output = output_or_default(arguments.output, default)
     check_output(output, arguments.checkpoint)
     potential, provenance = load_potential(arguments.checkpoint)
     if arguments.aoti:
@@ -134,6 +141,10 @@ def convert(arguments: argparse.Namespace) -> None:
     """``petmad convert``."""
     from petmad.conversion.command import run
 
+    if arguments.to == "petmad":
+        arguments.output = output_or_default(arguments.output, "model.pt")
+    elif arguments.output is None:
+        raise ValueError("name the file to write for metatrain with `-o theirs.ckpt`")
     check_output(arguments.output, arguments.checkpoint, *(arguments.check or ()))
     for line in run(arguments):
         print(line)
@@ -186,6 +197,7 @@ def demo(arguments: argparse.Namespace) -> None:
     """``petmad demo``."""
     from petmad.demo.run import DemoOptions, run_demo
 
+    check_output_folder(arguments.output)
     run_demo(
         DemoOptions(
             Path(arguments.output),

@@ -148,6 +148,40 @@ def _describe_tensor(target: TargetSpec) -> Dict[str, Any]:
     }
 
 
+def check_suffix(path: pathlib.Path) -> None:
+    """Refuse names by which petmad knows other kinds of files.
+
+    Raises:
+        ValueError: it ends in ``.ckpt`` or ``.pt2``.
+    """
+    others = {".ckpt": "a checkpoint", ".pt2": "a file of `petmad export --aoti`"}
+    if path.suffix in others:
+        raise ValueError(
+            f"{path} is called as {others[path.suffix]}, but would be an exported "
+            f"model file (TorchScript); call it {path.with_suffix('.pt')}"
+        )
+
+
+def check_finite(tensors: Dict[str, torch.Tensor], what: str) -> None:
+    """Refuse numbers that are infinite or none at all.
+
+    Args:
+        tensors: by name, of any shape and dtype.
+        what: they are, as a plural.
+
+    Raises:
+        ValueError: names the first tensor that holds one.
+    """
+    for name, tensor in tensors.items():
+        if not bool(torch.isfinite(tensor).all()):
+            n_bad = int((~torch.isfinite(tensor)).sum())
+            raise ValueError(
+                f"{what} are not finite: {name!r} has {n_bad} of {tensor.numel()} "
+                "numbers that are infinite or NaN; take an earlier checkpoint, or "
+                "train with a smaller learning rate"
+            )
+
+
 def weights_hash(potential: Potential) -> str:
     """SHA-256 over names, shapes and bytes of all weights in their stored dtype."""
     digest = hashlib.sha256()
@@ -180,7 +214,8 @@ def export_model(
 
     Raises:
         ValueError: unknown dtype, or a model with neither a target named ``energy``
-            nor a tensor; or no file can be written there.
+            nor a tensor, or with weights or answers that are not finite; or no file
+            can be written there.
     """
     if dtype not in DTYPES:
         raise ValueError(f"`dtype` must be one of {', '.join(DTYPES)}, got {dtype!r}")
@@ -192,7 +227,9 @@ def export_model(
         )
     load_ops()
     path = check_output(path)
+    check_suffix(path)
     potential = copy.deepcopy(potential).cpu().to_dtype(DTYPES[dtype]).eval()
+    check_finite(potential.state_dict(), "the weights")
     potential.requires_grad_(False)
     config = potential.config
     metadata = {
@@ -228,6 +265,8 @@ def export_model(
     golden = [
         evaluate_golden(potential, system) for system in golden_systems(potential)
     ]
+    for answers in golden:
+        check_finite(answers, "the model's own answers for a golden structure")
     metadata["golden"] = [
         {"n_atoms": len(g["species"])}
         | {key: float(g[key]) for key in ("energy",) if key in g}

@@ -7,6 +7,8 @@ import zipfile
 from typing import Any
 
 from . import __version__
+from .archive import kind_of_archive
+from .output_files import convert_hint, export_hint
 
 
 FORMAT_VERSION = 3
@@ -21,6 +23,8 @@ def read_metadata(path: str | os.PathLike) -> dict[str, Any]:
         ValueError: the file is truncated, not ours, or of a newer format.
     """
     path = pathlib.Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; give the path of a model file in it")
     if not path.is_file():
         raise FileNotFoundError(f"no model file at {path.resolve()}")
     remedy = "give a file written by `petmad export`"
@@ -34,6 +38,7 @@ def read_metadata(path: str | os.PathLike) -> dict[str, Any]:
             f"truncated: {remedy}"
         ) from None
     if not text:
+        _refuse_checkpoint(path)
         raise ValueError(f"{path} is an archive but not a petmad model; {remedy}")
     try:
         metadata = json.loads(text)
@@ -48,6 +53,20 @@ def read_metadata(path: str | os.PathLike) -> dict[str, Any]:
             f"({__version__}) reads up to {FORMAT_VERSION}; install a newer petmad"
         )
     return metadata
+
+
+def _refuse_checkpoint(path: pathlib.Path) -> None:
+    """Say how a checkpoint becomes a model file, if the file is one."""
+    kind = kind_of_archive(path)
+    if kind == "upstream":
+        raise ValueError(
+            f"{path} is a checkpoint of metatrain, not a model file; "
+            f"{convert_hint(path)}"
+        )
+    if kind == "checkpoint":
+        raise ValueError(
+            f"{path} is a checkpoint, not a model file; {export_hint(path)}"
+        )
 
 
 def format_metadata(metadata: dict[str, Any]) -> str:

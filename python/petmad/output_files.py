@@ -35,6 +35,20 @@ def check_output(path: str | os.PathLike, *others: str | os.PathLike) -> Path:
     return path
 
 
+def output_or_default(path: str | None, default: str) -> str:
+    """The path that was named, or the default, which must not take a file's place.
+
+    Raises:
+        ValueError: none was named, and there is such a file.
+    """
+    if path is None and os.path.lexists(default):
+        raise ValueError(
+            f"{default} is there already; name the file to write with `-o`: "
+            f"`-o {default}` replaces it"
+        )
+    return default if path is None else path
+
+
 def check_distinct(path: str | os.PathLike, *others: str | os.PathLike) -> None:
     """Refuse to write a file over another one.
 
@@ -101,3 +115,9 @@ def replaced(path: str | os.PathLike) -> Iterator[Path]:
 def export_hint(checkpoint: str | os.PathLike) -> str:
     """The command that exports a checkpoint, as a shell takes it."""
     return f"export it with: petmad export {shlex.quote(str(checkpoint))} -o model.pt"
+
+
+def convert_hint(checkpoint: str | os.PathLike) -> str:
+    """The command that converts a checkpoint of metatrain, as a shell takes it."""
+    path = shlex.quote(str(checkpoint))
+    return f"convert it with: petmad convert {path} -o model.pt"

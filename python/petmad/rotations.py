@@ -6,6 +6,7 @@ of a Lebedev grid of directions and equal steps of the angle around them, with o
 without inversion (Sobolev's theorem and the trapezoidal rule; both are exact).
 """
 
+import operator
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -42,6 +43,13 @@ def rotation_grid(order: int, inversion: bool = False) -> RotationGrid:
     Raises:
         ValueError: the order is not among these.
     """
+    try:
+        order = operator.index(order)
+    except TypeError:
+        raise ValueError(
+            f"the order of a grid of rotations must be a whole number, 1 to "
+            f"{ORDERS[-1]}, got {order!r}"
+        ) from None
     if not 1 <= order <= ORDERS[-1]:
         raise ValueError(
             f"the order of a grid of rotations must be 1 to {ORDERS[-1]}, got {order}"

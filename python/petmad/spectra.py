@@ -81,15 +81,32 @@ def read_series(path: str | os.PathLike, timestep: float) -> Series:
         timestep: of the run [fs].
 
     Raises:
-        ValueError: other columns, fewer than two rows, or steps that are not equally
-            spaced.
+        ValueError: other columns, fewer than two rows, numbers that are not finite,
+            steps that are not equally spaced, or a timestep that is not positive.
     """
-    rows = np.loadtxt(path, ndmin=2)
+    if not 0 < timestep < float("inf"):
+        raise ValueError(
+            f"`timestep` must be a positive number of fs, got {timestep}; give the one "
+            "of the run"
+        )
+    try:
+        rows = np.loadtxt(path, ndmin=2)
+    except ValueError as error:
+        raise ValueError(
+            f"{path} cannot be read as rows of numbers ({error}); if the run was cut "
+            "off, remove its last line"
+        ) from None
     if rows.shape[1] != 6 or len(rows) < 2:
         raise ValueError(
             f"{path} must have two or more rows of step, three components of the "
             f"dipole, temperature and volume, got shape {list(rows.shape)}; write it "
             "as examples/tensors/in.infrared does"
+        )
+    if not np.isfinite(rows).all():
+        first = int(np.flatnonzero(~np.isfinite(rows).all(axis=1))[0])
+        raise ValueError(
+            f"{path} has numbers that are not finite, first in row {first + 1}, of "
+            f"step {rows[first, 0]:g}; use what comes before, and look at the run"
         )
     steps = np.diff(rows[:, 0])
     if (steps != steps[0]).any() or steps[0] <= 0:

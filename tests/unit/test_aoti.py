@@ -10,6 +10,7 @@ from toy_data import MODEL, alloys, write
 from petmad.aoti import AheadModel, export_ahead
 from petmad.cli import main
 from petmad.data.structures import LabelKeys, to_structure
+from petmad.export import export_model
 from petmad.model import PETConfig, TargetSpec
 from petmad.training import checkpoint
 from petmad.training.evaluation import evaluate, load_predictor
@@ -116,3 +117,8 @@ def test_bad_arguments(tmp_path):
     other.write_text("nothing")
     with pytest.raises(ValueError, match="is no file of `petmad export --aoti`"):
         AheadModel(other)
+    export_model(potential_of(), tmp_path / "plain.pt")
+    (tmp_path / "plain.pt").rename(other)
+    with pytest.raises(ValueError, match="is no file of `petmad export") as error:
+        AheadModel(other)
+    assert len(str(error.value)) < 500

@@ -2,16 +2,18 @@
 
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
 import pytest
 import torch
+import upstream_files
 import yaml
 from toy_data import MODEL, alloys, options, write
 
-from petmad.cli import main
-from petmad.model import PETConfig, TargetSpec
+from petmad.cli import main, make_parser
+from petmad.model import PETConfig, Potential, TargetSpec
 from petmad.output_files import export_hint
 from petmad.training import checkpoint
 from petmad.training.report import write_json
@@ -182,6 +184,77 @@ def test_inputs_are_not_written_over(tmp_path, model, monkeypatch, capsys):
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+def test_default_outputs_take_no_files_place(tmp_path, model, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    mine = tmp_path / "model.pt"
+    mine.write_text("mine")
+    for command in ("export", "convert"):
+        assert main([command, model]) == 1
+        assert "model.pt is there already; name the file" in capsys.readouterr().err
+        assert mine.read_text() == "mine"
+    assert main(["export", model, "-o", "model.pt"]) == 0
+    mine.unlink()
+    assert main(["export", model]) == 0
+    assert mine.is_file()
+
+
+def test_exported_files_are_not_called_otherwise(tmp_path, model, capsys):
+    for suffix, kind in ((".ckpt", "a checkpoint"), (".pt2", "petmad export --aoti")):
+        path = tmp_path / f"new{suffix}"
+        assert main(["export", model, "-o", str(path)]) == 1
+        told = capsys.readouterr().err
+        assert kind in told
+        assert f"call it {tmp_path}/new.pt" in told
+        assert not path.exists()
+
+
+def test_an_exported_file_needs_no_export(tmp_path, model, capsys):
+    """Whatever it is called; and torch warns of nothing."""
+    path = tmp_path / "model.pt"
+    assert main(["export", model, "-o", str(path)]) == 0
+    shutil.copy(path, tmp_path / "renamed.ckpt")
+    for name in ("model.pt", "renamed.ckpt"):
+        assert main(["export", str(tmp_path / name), "-o", "x.pt"]) == 1
+        assert "is an exported model file already" in capsys.readouterr().err
+
+
+def test_checkpoints_of_metatrain_are_to_be_converted(tmp_path, capsys):
+    potential = Potential(PETConfig(**MODEL), [29, 79])
+    path, renamed = tmp_path / "their model.ckpt", tmp_path / "theirs.pt"
+    upstream_files.save(upstream_files.newest(potential), path)
+    shutil.copy(path, renamed)
+    file = write(tmp_path / "a.xyz", alloys(2))
+    values = options(tmp_path)
+    values["training"]["start_from"] = str(path)
+    (tmp_path / "options.yaml").write_text(yaml.safe_dump(values))
+    hint = f"petmad convert '{path}' -o model.pt"
+    for command, told in (
+        (["export", str(path)], hint),
+        (["evaluate", str(path), file], hint),
+        (["info", str(path)], hint),
+        (["uncertainty", "fit", str(path)], hint),
+        (["train", str(tmp_path / "options.yaml")], hint),
+        (["info", str(renamed)], f"petmad convert {renamed} -o model.pt"),
+        (["uncertainty", "fit", str(renamed)], f"petmad convert {renamed} -o model"),
+    ):
+        assert main(command) == 1
+        error = capsys.readouterr().err
+        assert "is a checkpoint of metatrain" in error
+        assert told in error
+
+
+def test_info_of_what_is_no_model_file(tmp_path, model, capsys):
+    for path, message in (
+        (str(tmp_path), f"{tmp_path} is a folder; give"),
+        (
+            model,
+            f"is a checkpoint, not a model file; export it with: petmad export {model}",
+        ),
+    ):
+        assert main(["info", path]) == 1
+        assert message in capsys.readouterr().err
+
+
 def test_interrupted_outputs_are_as_they_were(tmp_path, monkeypatch):
     def interrupted(self, text):
         self.write_bytes(text[:5].encode())
@@ -226,6 +299,32 @@ def test_a_closed_pipe_ends_quietly():
         assert process.stderr.read() == b""
 
 
+def test_a_closed_stream_swallows_what_is_printed():
+    command = f"{sys.executable} -m petmad.cli train --describe >&-"
+    done = subprocess.run(
+        command, shell=True, stderr=subprocess.PIPE, check=False, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_letters_that_a_stream_lacks_are_spelt():
+    plain = {"PYTHONUTF8": "0", "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"}
+    for arguments, text in (
+        (["evaluate", "--help"], "\\xc5"),
+        (["train", "--describe"], "\\xc5"),
+        (["info", "Å"], "error: no model file at"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "petmad.cli", *arguments],
+            capture_output=True,
+            env={**os.environ, **plain},
+            check=False,
+            text=True,
+        )
+        assert text in done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+
+
 def test_hints_can_be_pasted():
     hint = export_hint("my runs/best.ckpt")
     assert hint == "export it with: petmad export 'my runs/best.ckpt' -o model.pt"
@@ -236,6 +335,20 @@ def test_counts_are_not_negative(option, capsys):
     with pytest.raises(SystemExit):
         main(["evaluate", "a.ckpt", "a.xyz", option, "-2"])
     assert "must be 0, 1, 2 ..., got -2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (["--ranks", "0"], "must be a whole number, 1 or more, got 0"),
+        (["--nvt-steps", "-5"], "0 or more, got -5"),
+        (["--nve-steps", "39"], "40 or more, got 39"),
+    ],
+)
+def test_ranges_of_the_demo(option, message, capsys):
+    with pytest.raises(SystemExit):
+        make_parser().parse_args(["demo", *option])
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

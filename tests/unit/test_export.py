@@ -177,6 +177,26 @@ def test_places_where_no_file_can_be(potential, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_numbers_that_are_none_are_not_written(tmp_path):
+    bad = make_potential("modern")
+    names = [name for name, _ in bad.network.named_parameters()]
+    with torch.no_grad():
+        for k in (3, 1):
+            bad.network.get_parameter(names[k]).view(-1)[0] = float("nan")
+    message = rf"weights are not finite: 'network\.{re.escape(names[1])}' has 1 of"
+    with pytest.raises(ValueError, match=message):
+        export_model(bad, tmp_path / "model.pt")
+    large = make_potential("modern")
+    with torch.no_grad():
+        large.scales[0].fill_(1e300)
+        large.readouts[0].requires_grad_(False)
+        for parameter in large.readouts[0].parameters():
+            parameter.mul_(1e10)
+    with pytest.raises(ValueError, match="answers for a golden structure are not fin"):
+        export_model(large, tmp_path / "model.pt")
+    assert not list(tmp_path.iterdir())
+
+
 def test_missing_file_is_named_in_full(tmp_path):
     with pytest.raises(FileNotFoundError, match=re.escape(str(tmp_path / "no.pt"))):
         read_metadata(tmp_path / "no.pt")

@@ -64,6 +64,13 @@ def test_inversion_doubles_and_removes_odd_orders():
     assert grid.weights @ grid.rotations[:, 0, 0] ** 3 == pytest.approx(0, abs=1e-15)
     with pytest.raises(ValueError, match="must be 1 to 31, got 40"):
         rotation_grid(40)
+    for wrong in (0, -1):
+        with pytest.raises(ValueError, match=f"must be 1 to 31, got {wrong}"):
+            rotation_grid(wrong)
+    for wrong in (2.5, "3"):
+        with pytest.raises(ValueError, match=f"a whole number, 1 to 31, got {wrong!r}"):
+            rotation_grid(wrong)
+    assert len(rotation_grid(np.int64(3)).weights) == 24
 
 
 @pytest.fixture(scope="module")

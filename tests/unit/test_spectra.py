@@ -145,6 +145,17 @@ def test_series_that_are_none(tmp_path):
     np.savetxt(path, np.delete(rows, 3, axis=0))
     with pytest.raises(ValueError, match=r"equally spaced \(from 4 to 8\); give one"):
         read_series(path, 0.5)
+    rows[4, 2] = np.nan
+    np.savetxt(path, rows)
+    message = rf"{path} has numbers that are not finite, first in row 5, of step 16;"
+    with pytest.raises(ValueError, match=message):
+        read_series(path, 0.5)
+    path.write_text(path.read_text()[:-30])
+    with pytest.raises(ValueError, match=rf"{path} cannot be read as rows .* last li"):
+        read_series(path, 0.5)
+    for timestep in (0.0, -0.5, np.nan, np.inf):
+        with pytest.raises(ValueError, match=f"`timestep` must be .*, got {timestep}"):
+            read_series(path, timestep)
 
 
 SCRIPTS = pathlib.Path(__file__).parents[2] / "examples" / "tensors"

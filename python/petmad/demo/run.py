@@ -1,6 +1,7 @@
 """Runs the demo: LAMMPS on several ranks, a progress line, a summary, a picture."""
 
 import csv
+import filecmp
 import importlib.util
 import os
 import pathlib
@@ -10,12 +11,16 @@ import sys
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from petmad.model_file import read_metadata
+
 
 if TYPE_CHECKING:
     from .analysis import Analysis
 
 FOLDER = pathlib.Path(__file__).parent
-INPUTS = ("in.water", "water64.data", "water.pt")
+MODEL = "water.pt"
+INPUTS = ("in.water", "water64.data", MODEL)
+ELEMENTS = {1: "H", 8: "O"}
 TIMESTEP = 5e-4  # ps, as in in.water
 THERMO_COLUMNS = ("Step", "Time", "Temp", "PotEng", "KinEng", "TotEng", "Press")
 FAILURE_LINES = 15
@@ -57,9 +62,14 @@ def run_demo(options: DemoOptions) -> int:
     Raises:
         RuntimeError: LAMMPS, MPI or matplotlib is missing; the message says what
             to install.
+        ValueError: see :func:`prepare`.
     """
     command = lammps_command(options)
-    prepare(options)
+    for name in prepare(options):
+        print(
+            f"kept     {options.output / name}, which is not the demo's own; remove it "
+            "to have that again"
+        )
     n_steps = options.n_nvt + options.n_nve
     print(
         f"petmad demo: 64 water molecules, {n_steps} steps of 0.5 fs (NVT then NVE) at "
@@ -79,13 +89,60 @@ def run_demo(options: DemoOptions) -> int:
     return 0
 
 
-def prepare(options: DemoOptions) -> None:
-    """Copy inputs, start configuration and model into the output folder."""
-    options.output.mkdir(parents=True, exist_ok=True)
-    for name in INPUTS:
-        shutil.copy(FOLDER / name, options.output / name)
+def prepare(options: DemoOptions) -> list[str]:
+    """Copy inputs, start configuration and model into the output folder.
+
+    A file that is there already and has another content is the user's, and kept.
+
+    Returns:
+        Names of files that were kept, beside the model that was asked for.
+
+    Raises:
+        ValueError: the model is none of water, or another one has its place in the
+            folder.
+    """
+    place = options.output / MODEL
     if options.model is not None:
-        shutil.copy(options.model, options.output / "water.pt")
+        check_model(options.model)
+        known = (FOLDER / MODEL, options.model)
+        if place.exists() and not any(_is_same(place, one) for one in known):
+            raise ValueError(
+                f"{place} is another model than {options.model}, which would take its "
+                "place; name another folder with `--output`, or remove it"
+            )
+    options.output.mkdir(parents=True, exist_ok=True)
+    kept = []
+    for name in INPUTS:
+        target, source = options.output / name, FOLDER / name
+        if name == MODEL and options.model is not None:
+            if not _is_same(target, options.model):
+                shutil.copy(options.model, target)
+        elif not target.exists():
+            shutil.copy(source, target)
+        elif not _is_same(target, source):
+            kept.append(name)
+    return kept
+
+
+def check_model(path: pathlib.Path) -> None:
+    """Refuse what is no exported model of water.
+
+    Raises:
+        ValueError: it lacks an element, or is of another kind.
+        FileNotFoundError: there is no such file.
+    """
+    known = read_metadata(path)["atomic_numbers"]
+    missing = [name for number, name in ELEMENTS.items() if number not in known]
+    if missing:
+        raise ValueError(
+            f"{path} does not know {' and '.join(missing)}, and the demo is water; "
+            "give a model with `--model` that knows H and O"
+        )
+
+
+def _is_same(path: pathlib.Path, other: pathlib.Path) -> bool:
+    """Whether both are there and have the same content."""
+    return path.exists() and filecmp.cmp(path, other, shallow=False)
 
 
 def lammps_command(options: DemoOptions) -> list[str]:
@@ -151,6 +208,11 @@ def run_lammps(
             f"LAMMPS ended with status {process.returncode}; its last lines:\n  "
             + "\n  ".join(tail)
             + f"\nthe whole log is {folder / 'log.lammps'}"
+        )
+    if not rows:
+        raise RuntimeError(
+            f"LAMMPS printed no thermo output of {', '.join(THERMO_COLUMNS)}; let "
+            f"{folder / 'in.water'} print that, or remove it to have the demo's own"
         )
     return rows
 

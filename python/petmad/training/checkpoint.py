@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from ase.data import covalent_radii
 
-from petmad.archive import check_archive
+from petmad.archive import check_archive, kind_of_archive
 from petmad.export import load_exported
 from petmad.model import PETConfig, Potential, TargetSpec
+from petmad.output_files import convert_hint
 
 from .lora import merged_state
 
@@ -79,15 +80,30 @@ def read(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"no such checkpoint: {path} (looked in {Path.cwd()})")
+    if path.suffix == ".pt2":
+        raise ValueError(
+            f"{path} is called as a file of `petmad export --aoti`, which holds no "
+            "weights to read; give best.ckpt or last.ckpt of `petmad train`"
+        )
     check_archive(path, "give best.ckpt or last.ckpt of `petmad train`")
+    kind = kind_of_archive(path)
+    if kind == "exported":
+        raise ValueError(
+            f"{path} is an exported model file already, not a checkpoint; use it as it "
+            "is, under a name that ends in `.pt`"
+        )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
+        if kind == "upstream":
+            raise ValueError(_of_upstream(path)) from None
         raise ValueError(
             f"{path} cannot be read as a checkpoint ({type(error).__name__}); it is "
             "damaged or of another kind: give best.ckpt or last.ckpt of `petmad train`"
         ) from error
     if not isinstance(content, dict) or KEY not in content:
+        if kind == "upstream":
+            raise ValueError(_of_upstream(path))
         raise ValueError(
             f"{path} is not a checkpoint of petmad; give best.ckpt or last.ckpt of "
             "`petmad train`"
@@ -99,6 +115,13 @@ def read(path: str | Path) -> dict[str, Any]:
             f"{FORMAT_VERSION}, the newest this petmad reads; upgrade petmad"
         )
     return ours
+
+
+def _of_upstream(path: Path) -> str:
+    return (
+        f"{path} is a checkpoint of metatrain, not of petmad; {convert_hint(path)} (or "
+        "to a petmad checkpoint with -o ours.ckpt)"
+    )
 
 
 def load_potential(path: str | Path) -> tuple[Potential, dict[str, Any]]:
