@@ -150,6 +150,8 @@ def test_ase(case):
         for name, wanted in theirs.items():
             name = ours_of.get(name, name)
             if name == "non_conservative_stress":
+                if not atoms.pbc.all():  # upstream has zeros where there is no volume
+                    continue
                 wanted = full_3x3_to_voigt_6_stress(np.reshape(wanted, (3, 3)))
             if name in calculator.extra_outputs:
                 compare("ase", name, calculator.get_property(name, atoms), wanted)
