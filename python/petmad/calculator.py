@@ -299,6 +299,8 @@ class PETMADCalculator(Calculator):
             is_same = is_same and not self.check_state(atoms)
             earlier = self.results if is_same else {}
             self.results = {}  # of the structure before, if this one is refused
+            if atoms is not None:
+                _state(atoms)  # refused before it is stored, to be compared with others
             super().calculate(atoms, properties, system_changes)
             self._check_process()
             self._check_state_has_effect(self.atoms)

@@ -267,6 +267,8 @@ def test_two_spins_are_refused(conditioned):
     atoms.calc = PETMADCalculator(conditioned)
     with pytest.raises(ValueError, match=r"`spin_multiplicity` 3 and `spin` 1 in its"):
         atoms.get_potential_energy()
+    plain = molecule("H2O")  # the calculator goes on with others
+    assert np.isfinite(atoms.calc.get_potential_energy(plain))
 
 
 def energy_in_fork(calculator, answers):

@@ -20,6 +20,8 @@ SINGULAR = 1e-6
 """Volume of the box of unit lattice vectors below which a cell counts as singular."""
 ASYMMETRY = 0.05
 """Of a stress, relative to its largest number; codes leave some by their noise."""
+NOISE = 1e-4
+"""In the unit of the label: what a stress may be lopsided by, however small it is."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -214,7 +216,7 @@ def _square(found: np.ndarray, source: str, what: str = "stress") -> np.ndarray:
     if found.size == 9:
         square = found.reshape(3, 3)
         largest = np.abs(square - square.T).max()
-        if largest > ASYMMETRY * np.abs(square).max():
+        if largest > ASYMMETRY * np.abs(square).max() + NOISE:
             raise ValueError(
                 f"{what} of {source} is not symmetric: {square.tolist()}; symmetrise "
                 "it, or name the right label"
