@@ -28,6 +28,7 @@ from .model.folds import fold_forces
 from .model.pet import KeptEdges
 from .model.rings import Rings, one_ring
 from .model.transformer import TokenSlots, token_slots, weigh_slots
+from .output_files import replaced
 
 
 SUFFIX = ".pt2"
@@ -177,19 +178,15 @@ def export_ahead(
     program = export_program(
         potential, system_graph(answers[1], potential.config.cutoff)
     )
-    partial = path.with_name(f"{path.stem}.partial{SUFFIX}")
     described = {"aot_inductor.metadata": {METADATA: json.dumps(metadata)}}
-    with warnings.catch_warnings():
-        # torch 2.13 uses a name that it has deprecated itself.
-        warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-        torch._inductor.aoti_compile_and_package(
-            program, package_path=str(partial), inductor_configs=described
-        )
-    try:
-        AheadModel(partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replaced(path) as whole:
+        with warnings.catch_warnings():
+            # torch 2.13 uses a name that it has deprecated itself.
+            warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+            torch._inductor.aoti_compile_and_package(
+                program, package_path=str(whole), inductor_configs=described
+            )
+        AheadModel(whole)
     return metadata
 
 

@@ -352,8 +352,8 @@ class PETMADCalculator(Calculator):
             self._is_told_of_state = True
             warnings.warn(
                 f"the structure has charge {charge:+d} and spin multiplicity "
-                f"{spin_multiplicity}, which have no effect: the model {info.name} is "
-                "not conditioned on them",
+                f"{spin_multiplicity}, which have no effect on energies and forces: "
+                f"the model {info.name} is not conditioned on them",
                 stacklevel=2,
             )
 

@@ -66,7 +66,6 @@ def _add_data(parsers: argparse._SubParsersAction) -> None:
     command.add_argument("-o", "--output", required=True, help=".aselmdb, to write")
     _add_labels(command, "as it is called in the output")
     command.set_defaults(energy_unit="eV", forces_unit="eV/Å", stress_unit="eV/Å^3")
-    command.set_defaults(virial_unit="eV")
     command.add_argument(
         "--level",
         default="",
@@ -91,6 +90,7 @@ def _add_labels(
     name: str,
     default_unit: str = "{unit}",
     virial: str = "none",
+    precedence: str = "read where there is no stress",
 ) -> None:
     """Options for names and units of labels.
 
@@ -99,6 +99,7 @@ def _add_labels(
         name: says what stands for a name that is not given.
         default_unit: likewise for a unit.
         virial: likewise for the name of the virial.
+        precedence: says when the virial is read.
     """
     for label, unit in (
         ("energy", "eV"),
@@ -113,7 +114,7 @@ def _add_labels(
         command.add_argument(f"--{label}-unit", help=f"its unit; default: {default}")
     command.add_argument(
         "--virial-key",
-        help="name of the virial, -volume times stress, read where there is no stress; "
+        help=f"name of the virial, -volume times stress, {precedence}; "
         f"default: {virial}",
     )
     default = default_unit.format(unit="eV")
@@ -136,6 +137,7 @@ def _add_evaluate(parsers: argparse._SubParsersAction) -> None:
         "as in training, else {label}",
         "as in training, else {unit}",
         "as in training, else none",
+        "read instead of the stress unless that is named, too",
     )
     command.add_argument("--subset-key", help="name of what tells subsets apart")
     command.add_argument(

@@ -49,7 +49,8 @@ def _train(arguments: argparse.Namespace, command: str) -> None:
         options.output = arguments.output
     check_output_folder(options.output)
     if arguments.resume is None:  # else these are the options that it writes anew
-        check_distinct(Path(options.output) / "options.yaml", arguments.options)
+        written, mend = Path(options.output) / "options.yaml", "another `--output`"
+        check_distinct(written, arguments.options, mend=mend)
     best = run(options, resume=arguments.resume)
     if is_first(options.training):
         print(f"best model: {best}\n{export_hint(best)}")
@@ -68,6 +69,11 @@ def data(arguments: argparse.Namespace) -> None:
     from petmad.data.convert import convert as run
 
     check_output(arguments.output, *arguments.files)
+    if arguments.virial_key is None and arguments.virial_unit is not None:
+        raise ValueError(
+            f"`--virial-unit {arguments.virial_unit}` has no effect, since no virial "
+            "is read; name it with `--virial-key`, or leave the unit out"
+        )
     # Labels of a further level are not those that the main one has.
     prefix = f"{arguments.level}_" if arguments.level else ""
     for label in ("energy", "forces", "stress"):
@@ -96,7 +102,7 @@ def _label_keys(arguments: argparse.Namespace, **other: str | None) -> Any:
         energy_unit=arguments.energy_unit,
         forces_unit=arguments.forces_unit,
         stress_unit=arguments.stress_unit,
-        virial_unit=arguments.virial_unit,
+        virial_unit=arguments.virial_unit or "eV",
         section="",
         **other,
     )

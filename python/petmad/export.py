@@ -24,7 +24,7 @@ from .golden import evaluate_golden, golden_systems
 from .model import EdgeGraph, PETConfig, Potential, TargetSpec
 from .model.halo import LocalHalo
 from .model_file import FORMAT_VERSION, read_metadata
-from .output_files import check_output
+from .output_files import check_output, replaced
 
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -177,8 +177,9 @@ def check_finite(tensors: Dict[str, torch.Tensor], what: str) -> None:
             n_bad = int((~torch.isfinite(tensor)).sum())
             raise ValueError(
                 f"{what} are not finite: {name!r} has {n_bad} of {tensor.numel()} "
-                "numbers that are infinite or NaN; take an earlier checkpoint, or "
-                "train with a smaller learning rate"
+                "numbers that are infinite or NaN; take an earlier checkpoint, train "
+                "with a smaller learning rate, or export in float64 what float32 "
+                "cannot hold"
             )
 
 
@@ -278,15 +279,11 @@ def export_model(
     scripted = torch.jit.script(ExportedModel(potential, metadata, weights))
     scripted.golden = golden
 
-    partial = path.with_name(path.name + ".partial")
     extra = {"metadata.json": json.dumps(metadata, indent=1)}
     archive = io.BytesIO()
     torch.jit.save(scripted, archive, _extra_files=extra)
-    try:
-        _write_without_sources(archive, partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replaced(path) as whole:
+        _write_without_sources(archive, whole)
     return metadata
 
 

@@ -49,8 +49,15 @@ def output_or_default(path: str | None, default: str) -> str:
     return default if path is None else path
 
 
-def check_distinct(path: str | os.PathLike, *others: str | os.PathLike) -> None:
+def check_distinct(
+    path: str | os.PathLike, *others: str | os.PathLike, mend: str = "another file"
+) -> None:
     """Refuse to write a file over another one.
+
+    Args:
+        path: of the file.
+        others: files that are read before, or written beside it.
+        mend: what to name instead.
 
     Raises:
         ValueError: it is one of the others, by whatever link.
@@ -59,7 +66,7 @@ def check_distinct(path: str | os.PathLike, *others: str | os.PathLike) -> None:
         if _is_same(Path(path), Path(other)):
             raise ValueError(
                 f"{path} would be written over {other}, which this command reads or "
-                "writes, too; name another file"
+                f"writes, too; name {mend}"
             )
 
 
@@ -96,11 +103,11 @@ def _is_same(path: Path, other: Path) -> bool:
 def replaced(path: str | os.PathLike) -> Iterator[Path]:
     """A hidden path beside ``path``, to write; it takes its place in the end.
 
-    So an interruption leaves what was there before. What a link points to, devices and
-    pipes are not replaced but written to.
+    So an interruption leaves what was there before. A link stays, and what it points to
+    is replaced; devices and pipes are written to.
     """
-    path = Path(path)
-    if path.is_symlink() or (path.exists() and not path.is_file()):
+    path = Path(path).resolve()
+    if path.exists() and not path.is_file():
         yield path
         return
     partial = path.with_name(f".part-{path.name}")  # the suffix tells how it is packed

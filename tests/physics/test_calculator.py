@@ -338,7 +338,7 @@ def test_a_charge_without_effect_is_told_once(calculator):
     atoms.calc = PETMADCalculator(calculator.engine.info.path)
     neutral = atoms.get_potential_energy()
     atoms.info["charge"] = 1
-    with pytest.warns(UserWarning, match=r"charge \+1 .* have no effect: the model"):
+    with pytest.warns(UserWarning, match=r"charge \+1 .* have no effect on energies"):
         assert atoms.get_potential_energy() == neutral
     atoms.info["charge"] = 2
     assert atoms.get_potential_energy() == neutral

@@ -180,7 +180,8 @@ def test_inputs_are_not_written_over(tmp_path, model, monkeypatch, capsys):
         assert main(command) == 1
         told = capsys.readouterr().err
         assert f"error: {path} would be written over {other}, which" in told
-        assert told.endswith("name another file\n")
+        mend = "another `--output`" if command[0] == "train" else "another file"
+        assert told.endswith(f"name {mend}\n")
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 

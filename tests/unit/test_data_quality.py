@@ -1,5 +1,6 @@
 """What is odd in a set: what is counted, and what units and signs give away."""
 
+import dataclasses
 import re
 
 import ase
@@ -186,6 +187,24 @@ def test_forces_are_missed_beside_energies_alone(energy, missed):
     samples = [make_sample(s, NUMBERS, 3.0) for s in structures]
     found = [f for f in inspect(structures, samples) if "no forces" in f.what]
     assert [finding.count for finding in found] == [missed] * missed
+
+
+def test_labels_that_a_whole_further_level_lacks_are_not_missed():
+    """As where it learns energies alone, from the files of the main one."""
+    frames = alloys(6)
+    for atoms in frames[3:]:
+        del atoms.calc.results["forces"], atoms.calc.results["stress"]
+    structures = [
+        to_structure(atoms, f"{i}", LabelKeys(level=i // 3), needs_forces=False)
+        for i, atoms in enumerate(frames)
+    ]
+    samples = [make_sample(s, NUMBERS, 3.0) for s in structures]
+    assert [f for f in inspect(structures, samples) if " no " in f.what] == []
+    structures[4] = dataclasses.replace(structures[1], level=1)
+    found = [f for f in inspect(structures, samples) if " no " in f.what]
+    assert [(f.count, f.example) for f in found] == [(2, "3"), (2, "3")]
+    main = [dataclasses.replace(s, level=0) for s in structures[3:]]
+    assert [f.count for f in inspect(main, samples[3:]) if " no " in f.what] == [2, 2]
 
 
 def test_singular_cells_and_units_of_files(tmp_path):

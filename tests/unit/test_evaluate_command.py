@@ -234,20 +234,20 @@ def test_virials_stand_for_stresses(folder, tmp_path, caplog):
     assert "strain_mae" not in evaluate(model, file).errors["overall"]
 
 
-def test_a_stress_goes_before_a_virial(tmp_path, folder, capsys):
+def test_a_virial_that_is_named_goes_before_a_stress(tmp_path, folder, capsys):
+    """Unless the stress is named, too: then it is read, and the virial elsewhere."""
     frames = alloys(2)
     for atoms in frames:
-        atoms.info["pull"] = np.eye(3)
-    file = write(tmp_path / "a.xyz", frames)
-    words = ["evaluate", str(folder / "energy.ckpt"), file, "--virial-key", "pull"]
-    note = "frames that have `stress` are compared with it, and not with `pull`"
-    assert main(words) == 0
-    assert note in capsys.readouterr().out
-    del frames[0].calc.results["stress"]
-    write(tmp_path / "a.xyz", frames)
-    assert main(words) == 0
-    assert note in capsys.readouterr().out
-    del frames[1].calc.results["stress"]
-    write(tmp_path / "a.xyz", frames)
-    assert main(words) == 0
-    assert note not in capsys.readouterr().out
+        atoms.info["pull"] = 1e3 * np.eye(3)
+    file, errors = write(tmp_path / "a.xyz", frames), tmp_path / "errors.json"
+    command = ["evaluate", str(folder / "energy.ckpt"), file, "--errors", str(errors)]
+    found = {}
+    for words in ("", "--virial-key pull", "--virial-key pull --stress-key stress"):
+        assert main([*command, *words.split()]) == 0
+        found[words] = json.loads(errors.read_text())["overall"]["strain_mae"]
+    plain, virial, both = found.values()
+    assert virial > 10 * plain
+    assert both == plain
+    capsys.readouterr()
+    assert main([*command, "--virial-key", "pull", "--stress-unit", "GPa"]) == 1
+    assert "`--stress-unit GPa` has no effect, since no s" in capsys.readouterr().err

@@ -139,12 +139,21 @@ def test_auto_is_a_gpu_where_there_is_one(monkeypatch):
     assert choose_device("cuda:1") == torch.device("cuda:1")
 
 
-def test_a_device_reaches_the_engine_and_machine_code_refuses_it(files):
+def test_a_device_reaches_the_engine_and_machine_code_refuses_it(files, monkeypatch):
     """The engine's own second device, which its tests have for want of a GPU."""
+    import petmad._engine as engines
+
+    used, make = [], engines.Engine
+    monkeypatch.setattr(
+        engines,
+        "Engine",
+        lambda path, device, *a: used.append(device) or make(path, device, *a),
+    )
     plain, emulated = (
         petmad.evaluate(files / "model.pt", files / "test.xyz", device=device)
         for device in ("cpu", "emulated")
     )
+    assert used == ["cpu", "emulated"]
     assert emulated.errors["overall"] == pytest.approx(plain.errors["overall"])
     with pytest.raises(ValueError, match=r"model.pt2 holds machine code .* 'cuda:0'"):
         load_predictor("model.pt2", device="cuda:0")

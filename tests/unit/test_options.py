@@ -9,6 +9,7 @@ import yaml
 from petmad.model import PETConfig
 from petmad.training.options import Options, load_options, parse_options
 from petmad.training.reference import options_reference
+from petmad.training.trainer import train
 
 
 DATA = {"train": "train.xyz"}
@@ -82,14 +83,6 @@ UNWEIGHTED = {
             {"training": {"epochs": 2, "stages": [{"epochs": 1}, UNWEIGHTED]}},
             r"nothing to train: all weights of `training.stages.1.loss` and of",
         ),
-        (
-            {"training": {"epochs": 2, "monitor": "loss", "stages": STAGES}},
-            r"`training`: `monitor: loss` would compare the losses of `stages`",
-        ),
-        (
-            {"training": {"mixed_precision": True, "dtype": "float64"}},
-            r"`training`: `mixed_precision` runs .* but `dtype` is float64; choose",
-        ),
         ({"training": {"energy_scale": float("inf")}}, r"energy_scale.* finite number"),
         ({"data": {**DATA, "split_seed": -1}}, r"`data.split_seed`: .*got -1"),
         ({"data": {**DATA, "atomic_numbers": [8, 200]}}, r"to 118; got 200"),
@@ -100,6 +93,28 @@ UNWEIGHTED = {
 def test_mistakes_are_explained(values, message):
     with pytest.raises(ValueError, match=message):
         parse_options({"data": DATA, **values})
+
+
+@pytest.mark.parametrize(
+    ("training", "message"),
+    [
+        (
+            {"epochs": 2, "monitor": "loss", "stages": STAGES},
+            r"^`training.monitor: loss` would compare the losses of `training.stages`",
+        ),
+        (
+            {"mixed_precision": True, "dtype": "float64"},
+            r"^`training.mixed_precision` runs .* but `training.dtype` is float64",
+        ),
+    ],
+)
+def test_contradictions_stop_new_trainings_alone(training, message):
+    """Options of an earlier version's checkpoints are read, and resumed with."""
+    options = parse_options({"data": DATA, "training": training})
+    with pytest.raises(ValueError, match=message):
+        train(options)
+    with pytest.raises(ValueError, match=r"^no such data file: train.xyz"):
+        train(options, resume="last.ckpt")
 
 
 @pytest.mark.parametrize("files", [None, [], "", ["a.xyz", ""], ["a.xyz", None]])

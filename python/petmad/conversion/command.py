@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> Iterator[str]:
         save_checkpoint(arguments.output, potential, provenance)
     else:
         name = arguments.name or Path(arguments.output).stem
-        with replaced(Path(arguments.output).resolve()) as partial:
+        with replaced(arguments.output) as partial:
             export_model(potential, partial, dtype, name, provenance)
             if reference is not None:
                 differences = check.compare(partial, reference)

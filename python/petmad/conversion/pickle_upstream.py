@@ -1,12 +1,13 @@
 """Writing a ``torch.save`` file that names upstream's classes, without upstream."""
 
-import os
 import pickle
 import types
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from petmad.output_files import replaced
 
 from .unpickle import DatasetInfo, ScriptObject, TargetInfo
 
@@ -40,9 +41,5 @@ PICKLE = types.SimpleNamespace(__name__="petmad pickle", Pickler=Pickler)
 
 def save(checkpoint: dict[str, Any], path: str | Path) -> None:
     """Write a checkpoint for upstream; the file is complete or absent."""
-    temporary = Path(f"{path}.part")
-    try:
-        torch.save(checkpoint, temporary, pickle_module=PICKLE)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replaced(path) as whole:
+        torch.save(checkpoint, whole, pickle_module=PICKLE)

@@ -57,9 +57,7 @@ def inspect(
         ),
         (
             "structures have energies, but no forces",
-            lambda i: (
-                structures[i].forces is None and np.isfinite(structures[i].energy)
-            ),
+            _forces_are_missing(structures),
         ),
         (
             "periodic structures have no stress, though others do",
@@ -99,10 +97,22 @@ def _n_isolated(sample: Sample) -> int:
     return len(sample.species) - len(sample.centers.unique())
 
 
-def _stress_is_missing(structures: Sequence[Structure]) -> Callable[[int], bool]:
-    is_expected = any(s.stress is not None for s in structures)
+def _forces_are_missing(structures: Sequence[Structure]) -> Callable[[int], bool]:
+    """Of the main energy, and of a further level where others of it have some."""
+    levels = {0} | {s.level for s in structures if s.forces is not None}
     return lambda i: (
-        is_expected and bool(structures[i].pbc.all()) and structures[i].stress is None
+        structures[i].level in levels
+        and structures[i].forces is None
+        and bool(np.isfinite(structures[i].energy))
+    )
+
+
+def _stress_is_missing(structures: Sequence[Structure]) -> Callable[[int], bool]:
+    levels = {s.level for s in structures if s.stress is not None}
+    return lambda i: (
+        structures[i].level in levels
+        and bool(structures[i].pbc.all())
+        and structures[i].stress is None
     )
 
 

@@ -11,6 +11,8 @@ from typing import Any
 import lightning
 from lightning.pytorch.callbacks import Callback
 
+from petmad.output_files import replaced
+
 from . import checkpoint
 from .metrics import UNITS
 from .module import TrainingModule
@@ -74,9 +76,8 @@ class Checkpoints(Callback):
         earlier = self._earlier_best
         if earlier is None or self.best_path.exists() or not earlier.exists():
             return
-        temporary = Path(f"{self.best_path}.part")
-        shutil.copyfile(earlier, temporary)
-        temporary.replace(self.best_path)
+        with replaced(self.best_path) as whole:
+            shutil.copyfile(earlier, whole)
 
     def on_save_checkpoint(
         self,

@@ -4,7 +4,6 @@
 inside it under :data:`KEY`.
 """
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from ase.data import covalent_radii
 from petmad.archive import check_archive, kind_of_archive
 from petmad.export import load_exported
 from petmad.model import PETConfig, Potential, TargetSpec
-from petmad.output_files import convert_hint
+from petmad.output_files import convert_hint, replaced
 
 from .lora import merged_state
 
@@ -62,13 +61,9 @@ def save(path: str | Path, potential: Potential, provenance: dict[str, Any]) -> 
 
 
 def write_atomically(path: str | Path, content: dict[str, Any]) -> None:
-    """Save under a temporary name beside ``path``, then rename."""
-    temporary = Path(f"{path}.part")
-    try:
-        torch.save(content, temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Save beside ``path``, then take its place."""
+    with replaced(path) as whole:
+        torch.save(content, whole)
 
 
 def read(path: str | Path) -> dict[str, Any]:

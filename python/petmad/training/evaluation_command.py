@@ -49,14 +49,8 @@ def run(arguments: argparse.Namespace) -> Iterator[str]:
     keys = keys_for(arguments, provenance, group=arguments.subset_key)
     wanted = {**({"energy": keys.energy} if predictor.has_energy else {}), **tensors}
     asked = {*wanted.values(), *_typed(arguments).values()}
-    asked |= {keys.stress} if arguments.virial_key else set()
     found = labels_in(arguments.files, asked)
     check_labels(arguments, wanted, found)
-    if arguments.virial_key and keys.stress in found:
-        yield (
-            f"stress: frames that have `{keys.stress}` are compared with it, and not "
-            f"with `{arguments.virial_key}`; name another label with `--stress-key`"
-        )
     for name, key in wanted.items():
         if key not in found:
             yield f"{name}: not compared, no frame has `{key}`; see `{_option(name)}`"

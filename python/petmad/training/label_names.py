@@ -33,6 +33,8 @@ def keys_for(
 ) -> LabelKeys:
     """Names and units of the command line; of what it leaves out, the training's.
 
+    A virial that is named alone is read, whatever stresses the frames have.
+
     Args:
         arguments: with ``target``, and ``energy_key``, ``energy_unit`` and the like.
         provenance: of the model.
@@ -40,7 +42,7 @@ def keys_for(
 
     Raises:
         ValueError: neither tells what a further energy is called, a unit is wrong, or
-            one is given for a virial without a name.
+            one is given for what is not read.
     """
     typed = {kind: getattr(arguments, f"{kind}_key", None) for kind in KINDS}
     typed |= {
@@ -53,12 +55,16 @@ def keys_for(
             f"the model does not tell what the label of {arguments.target!r} is "
             "called; name it with `--energy-key`"
         )
-    keys = dataclasses.replace(known or LabelKeys(), section="", **typed, **other)
-    if keys.virial is None and "virial_unit" in typed:
-        raise ValueError(
-            f"`--virial-unit {keys.virial_unit}` has no effect, since no virial is "
-            "read; name it with `--virial-key`, or leave the unit out"
-        )
+    if "virial" in typed:
+        other = {"stress": None, **other}
+    keys = dataclasses.replace(known or LabelKeys(), section="", **{**other, **typed})
+    for kind in KINDS:
+        unit = typed.get(f"{kind}_unit")
+        if getattr(keys, kind) is None and unit is not None:
+            raise ValueError(
+                f"`--{kind}-unit {unit}` has no effect, since no {kind} is read; name "
+                f"it with `--{kind}-key`, or leave the unit out"
+            )
     return keys
 
 

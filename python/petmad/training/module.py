@@ -135,7 +135,7 @@ class TrainingModule(lightning.LightningModule):
         """The loss of a batch."""
         terms, _, tensors = self.terms(self.potential, batch, create_graph=True)
         rotation = random_rotation(self.options.seed, self.global_step, batch_idx)
-        if self.targets:
+        if any(target.options.spread_weight > 0 for target in self.targets):
             counts = self.shared_counts(known_components(tensors, self.targets))
             terms |= turning_terms(
                 self.potential, batch, tensors, self.targets, rotation, counts

@@ -142,24 +142,9 @@ class TrainingOptions(Section):
                 f"the `epochs` of `stages` add up to {total}, but `epochs` is "
                 f"{self.epochs}; make them equal"
             )
-        losses = [stage.loss for stage in self.stages]
-        if self.monitor == "loss" and any(loss != losses[0] for loss in losses):
-            raise ValueError(
-                "`monitor: loss` would compare the losses of `stages`, which are not "
-                "the same; monitor an error, such as mae_prod"
-            )
         if self.stages and self.loss != LossOptions():
             raise ValueError(
                 "`loss` and `stages` are both given; move the loss into the stages"
-            )
-        return self
-
-    @pydantic.model_validator(mode="after")
-    def _has_one_precision(self) -> "TrainingOptions":
-        if self.mixed_precision and self.dtype == "float64":
-            raise ValueError(
-                "`mixed_precision` runs products of a network in float32 in bfloat16, "
-                "but `dtype` is float64; choose one of both"
             )
         return self
 

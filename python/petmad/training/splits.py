@@ -138,7 +138,7 @@ def load_structures(
     for index, (name, level) in enumerate(data.levels.items(), start=1):
         shares = level.train is None
         if shares and wants_forces and level.forces_key is None:
-            LOG.warning(
+            LOG.info(
                 "data.levels.%s: energies alone are learned from `data.train`, whose "
                 "forces belong to the main energy; name its own with `forces_key`",
                 name,

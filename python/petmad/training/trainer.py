@@ -42,7 +42,7 @@ from .start import Start, complete, load_start
 from .tensor_baseline import fit_tensor_baseline
 from .tensors import block_slices, tensor_targets
 from .trained import count_parameters, select_parameters, trained_energies
-from .unread import without_effect
+from .unread import check_new, without_effect
 
 
 LOG = logging.getLogger(__name__)
@@ -69,6 +69,8 @@ def train(options: Options, resume: str | Path | None = None) -> Path:
 
 def _train(options: Options, resume: str | Path | None) -> Path:
     training, folder = options.training, Path(options.output)
+    if resume is None:
+        check_new(training)
     writes = is_first(training)
     if writes:
         check_free(folder, resume)

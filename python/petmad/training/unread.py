@@ -1,4 +1,4 @@
-"""Options that were given, but are not read beside the others."""
+"""Options that were given, but are not read beside the others, or contradict them."""
 
 from collections.abc import Iterable
 
@@ -38,6 +38,25 @@ def without_effect(options: Options) -> list[str]:
                 kind = f"without `{section}.{label}_key`"
                 findings += unread(level, section, default, kind, [f"{label}_unit"])
     return findings
+
+
+def check_new(training: TrainingOptions) -> None:
+    """Refuse to start what makes no sense, though what has been started goes on.
+
+    Raises:
+        ValueError: says which options contradict each other.
+    """
+    losses = [stage.loss for stage in training.stages]
+    if training.monitor == "loss" and any(loss != losses[0] for loss in losses):
+        raise ValueError(
+            "`training.monitor: loss` would compare the losses of `training.stages`, "
+            "which are not the same; monitor an error, such as mae_prod"
+        )
+    if training.mixed_precision and training.dtype == "float64":
+        raise ValueError(
+            "`training.mixed_precision` runs products of a network in float32 in "
+            "bfloat16, but `training.dtype` is float64; choose one of both"
+        )
 
 
 def unread(
