@@ -9,6 +9,7 @@ taken; elapsed times mean something on an idle machine only. Writes
 results/bench_conversion.json.
 """
 
+import argparse
 import os
 import pathlib
 import subprocess
@@ -72,6 +73,7 @@ def measure(command: list[str]) -> dict[str, Any]:
 
 def main() -> None:
     """Make the model, measure, and save."""
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     torch.manual_seed(0)
     numbers = list(range(1, 103))
     potential = Potential(PETConfig.from_dict(SIZE_S), numbers, TARGETS)

@@ -6,6 +6,7 @@ Prints the tables of docs/scaling.md, and beside the measured bytes of
 results/bench_scaling.json, where there are such, those of the model.
 """
 
+import argparse
 import json
 import math
 from typing import NamedTuple
@@ -141,6 +142,7 @@ def compare_with_measured() -> None:
 
 def main() -> None:
     """Print all tables."""
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     counts = [8, 16, 64, 256, 1024]
     for network in NETWORKS:
         print_table("20,000 atoms per GPU", network, dict.fromkeys(counts, 2e4))

@@ -333,7 +333,7 @@ def _add_convert(parsers: argparse._SubParsersAction) -> None:
         "--check",
         nargs=2,
         metavar=("STRUCTURES", "REFERENCE"),
-        help="compare with reference numbers (JSON) of structures (extended XYZ)",
+        help="compare with reference numbers (JSON) of structures (any file of ASE)",
     )
     command.add_argument(
         "--tolerance",

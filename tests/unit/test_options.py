@@ -38,6 +38,19 @@ def test_values_arrive():
     assert options.training.energy_scale == 0.5
 
 
+def test_devices_are_called_as_everywhere():
+    for name, device in (("cuda", "gpu"), ("gpu", "gpu"), ("cpu", "cpu")):
+        options = parse_options({"data": DATA, "training": {"device": name}})
+        assert options.training.device == device
+
+
+def test_the_reference_tells_all_values_of_a_choice():
+    words = " ".join(options_reference().replace("#", " ").split())
+    for choices in ("auto, cpu, gpu", "center_of_mass, center_of_nuclear_charge"):
+        assert f"One of {choices}" in words
+    assert "independent, null." in words
+
+
 STAGES = [{"epochs": 1}, {"epochs": 1, "loss": {"forces": {"weight": 0}}}]
 UNWEIGHTED = {
     "epochs": 1,

@@ -121,7 +121,10 @@ def to_structure(
     needs_forces: bool = True,
     needs_energy: bool = True,
 ) -> Structure:
-    """Labels and geometry of one frame, checked; see :func:`read_structures`."""
+    """Labels and geometry of one frame, checked.
+
+    See :func:`petmad.data.reading.read_structures`.
+    """
     labels = labels_of_frame(atoms)
     has_energy = keys.energy is not None and (needs_energy or keys.energy in labels)
     if has_energy and keys.energy not in labels:

@@ -27,7 +27,7 @@ class PETConfig:
     cutoff: float = 4.5
     """Radius of the raw neighbor list, the upper bound of every cutoff [Å]."""
     num_neighbors_adaptive: Optional[int] = None
-    """Neighbors each atom's own cutoff aims at; None means one fixed cutoff."""
+    """Neighbors each atom's own cutoff aims at; without, one fixed cutoff."""
     adaptive_cutoff_method: str = "solver"
     """How an adaptive cutoff is found: ``solver`` or ``grid``."""
     cutoff_function: str = "Bump"

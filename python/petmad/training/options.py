@@ -90,7 +90,7 @@ class TrainingOptions(Section):
     """Compile the step with ``torch.compile``: a minute or two at the start, then
     faster steps. Needs a C++ compiler; for energies, not with ``targets``."""
     device: Literal["auto", "cpu", "gpu"] = "auto"
-    """Where to train; auto takes a GPU if there is one."""
+    """Where to train; ``auto`` takes a GPU if there is one, ``cuda`` is ``gpu``."""
     devices: int = pydantic.Field(1, ge=1)
     """Processes on a node, one per device, that share each step (DDP)."""
     num_nodes: int = pydantic.Field(1, ge=1)
@@ -119,6 +119,11 @@ class TrainingOptions(Section):
     too unless ``data.energy_key`` is null. With ``lora`` low-rank updates of the
     network are trained, and the heads of new targets, see ``finetune``. With both, so
     are the rows of new elements in the network's embeddings."""
+
+    @pydantic.field_validator("device", mode="before")
+    @classmethod
+    def _knows_cuda(cls, device: Any) -> Any:
+        return "gpu" if device == "cuda" else device
 
     @property
     def n_processes(self) -> int:

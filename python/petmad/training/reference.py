@@ -27,6 +27,8 @@ def options_reference() -> str:
 def _section(section: Any, indent: int) -> Iterator[str]:
     space = "  " * indent
     for name, kind, default, text in _entries(section):
+        if choices := _choices(kind):
+            text += f" One of {', '.join(choices)}."
         yield from textwrap.wrap(
             text, WIDTH, initial_indent=f"{space}# ", subsequent_indent=f"{space}# "
         )
@@ -59,6 +61,15 @@ def _is_section(kind: Any) -> bool:
     if kind is ModelOptions:
         return True
     return isinstance(kind, type) and issubclass(kind, pydantic.BaseModel)
+
+
+def _choices(kind: Any) -> list[str]:
+    """All values of an option that has but a few."""
+    if typing.get_origin(kind) is typing.Literal:
+        return [str(value) for value in typing.get_args(kind)]
+    parts = [part for part in typing.get_args(kind) if part is not type(None)]
+    is_optional = len(parts) == 1 and len(typing.get_args(kind)) == 2
+    return [*_choices(parts[0]), "null"] if is_optional and _choices(parts[0]) else []
 
 
 def _as_yaml(value: Any) -> str:

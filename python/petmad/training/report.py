@@ -200,11 +200,10 @@ def with_tensors(
 def format_breakdown(errors: dict[str, Any]) -> str:
     """What :func:`petmad.training.evaluation.format_errors` leaves out, as text."""
     lines = []
-    for title, unit in (
-        ("elements", "meV/Å, forces"),
-        ("components", "meV/Å, meV/atom"),
-    ):
+    units = {"forces": "meV/Å", "strain": "meV/atom"}  # of components
+    for title in ("elements", "components"):
         for name, part in errors.get(title, {}).items():
+            unit = units.get(name.split("_")[0], "meV/Å, forces")
             lines.append(f"{name:12} {part['mae']:10.3f} {part['rmse']:10.3f}  {unit}")
     for title in ("subset", "file"):
         for name, part in errors.get(f"{title}s", {}).items():
