@@ -65,7 +65,8 @@ void Domain::number_owned(const DomainView& view, int64_t n_species) {
     node_of_atom_.assign(n_owned_, -1);
     for (int64_t atom = 0; atom < n_total_; ++atom) {
         PETMAD_CHECK(
-            view.species[atom] < n_species, "`species` of atom ", atom, " is ", view.species[atom],
+            view.species[atom] < n_species, "`species` of atom ",
+            view.labels ? view.labels[atom] : atom, " is ", view.species[atom],
             " but the model has species 0 to ", n_species - 1,
             "; map elements to the model's species first"
         );
@@ -161,6 +162,33 @@ double Domain::reach_used(const std::vector<int64_t>& rings) const {
     return recompute_ ? recompute_->checked_reach(rings) : cutoff_;
 }
 
+/// Mode, skin and species are those that the list was built for.
+void Domain::check_same(const DomainView& view) const {
+    constexpr const char* mend = " when its list was built; set `atoms_changed`";
+    PETMAD_CHECK(
+        (view.mode == GhostMode::recompute) == recomputes(), "ghosts are to be ",
+        recomputes() ? "exchanged, but were recomputed" : "recomputed, but were exchanged", mend
+    );
+    PETMAD_CHECK(view.skin == skin_, "`skin` is ", view.skin, " Å, but was ", skin_, " Å", mend);
+    int64_t n_taking_part = 0;
+    for (int64_t atom = 0; atom < n_total_; ++atom) {
+        n_taking_part += view.species[atom] >= 0 ? 1 : 0;
+    }
+    PETMAD_CHECK(
+        n_taking_part == sites_.size(), n_taking_part, " atoms take part, but ", sites_.size(),
+        " did", mend
+    );
+    for (int64_t site = 0; site < sites_.size(); ++site) {
+        const int64_t atom = sites_.atoms[site];
+        const int64_t species = sites_.species[sites_.nodes[site]];
+        PETMAD_CHECK(
+            view.species[atom] == species, "`species` of atom ",
+            view.labels ? view.labels[atom] : atom, " is ", view.species[atom], ", but was ",
+            species, mend
+        );
+    }
+}
+
 /// An edge may be missing where its atoms together have moved further than the skin. Ghosts move
 /// with their owners, and with the box; beyond the edges of owned atoms they have the edges of
 /// nearer images.
@@ -203,11 +231,12 @@ const StepEdges& Domain::step(const DomainView& view, Transport* transport) {
         " owned of ", view.n_total, " atoms, but had ", n_owned_, " of ", n_total_,
         " when its list was built; set `atoms_changed`"
     );
+    check_same(view);
     check_positions(view.positions, view.species, view.n_total, view.labels);
-    check_moves(view);
     if (recompute_) {
         recompute_->begin_step(view);
     }
+    check_moves(view);
     const StepEdges& edges = edges_->step(view);
     if (halo_) {
         halo_->begin_step(edges_->step_of_raw_edge(), *transport);

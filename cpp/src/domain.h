@@ -42,6 +42,7 @@ private:
     void
     search(const DomainView& view, const ModelInfo& model, std::optional<torch::Device> device);
     void meet_other_ranks(Transport* transport);
+    void check_same(const DomainView& view) const;
     void check_moves(const DomainView& view) const;
 
     double cutoff_ = 0.0;

@@ -18,9 +18,6 @@ namespace petmad {
 // be missing by rounding.
 constexpr double rim_margin = 1e-5;
 
-// Å between the vectors of an edge and of its reverse, as in halo_exchange.cpp.
-constexpr double vector_tolerance = 1e-6;
-
 /// How a domain's atoms are numbered. Sites are the atoms that take part, owned ones, then ghosts;
 /// the first of them are the owned nodes. Nodes: see StepEdges.
 struct Sites {

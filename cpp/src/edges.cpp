@@ -69,6 +69,10 @@ torch::Tensor fold_forces(
     const torch::Tensor dense_gradients = dense(gradients, torch::kFloat64);
     const torch::Tensor dense_centers = dense(centers, torch::kInt64);
     const torch::Tensor dense_neighbors = dense(neighbors, torch::kInt64);
+    const int64_t n_edges = dense_gradients.size(0);
+    check_shape(dense_gradients, {n_edges, 3}, "gradients");
+    check_shape(dense_centers, {n_edges}, "centers");
+    check_shape(dense_neighbors, {n_edges}, "neighbors");
     check_indices(dense_centers, n_atoms, "centers");
     check_indices(dense_neighbors, n_atoms, "neighbors");
     torch::Tensor result = torch::zeros({n_atoms, 3}, torch::kFloat64);
@@ -88,6 +92,9 @@ torch::Tensor fold_forces(
 torch::Tensor fold_virial(const torch::Tensor& gradients, const torch::Tensor& vectors) {
     const torch::Tensor dense_gradients = dense(gradients, torch::kFloat64);
     const torch::Tensor dense_vectors = dense(vectors, torch::kFloat64);
+    const int64_t n_edges = dense_gradients.size(0);
+    check_shape(dense_gradients, {n_edges, 3}, "gradients");
+    check_shape(dense_vectors, {n_edges, 3}, "vectors");
     torch::Tensor result = torch::zeros({3, 3}, torch::kFloat64);
     auto* virial = result.mutable_data_ptr<double>();
     const auto* g = dense_gradients.const_data_ptr<double>();
@@ -111,6 +118,11 @@ torch::Tensor fold_atomic_virials(
     const torch::Tensor dense_vectors = dense(vectors, torch::kFloat64);
     const torch::Tensor dense_centers = dense(centers, torch::kInt64);
     const torch::Tensor dense_neighbors = dense(neighbors, torch::kInt64);
+    const int64_t n_edges = dense_gradients.size(0);
+    check_shape(dense_gradients, {n_edges, 3}, "gradients");
+    check_shape(dense_vectors, {n_edges, 3}, "vectors");
+    check_shape(dense_centers, {n_edges}, "centers");
+    check_shape(dense_neighbors, {n_edges}, "neighbors");
     check_indices(dense_centers, n_atoms, "centers");
     check_indices(dense_neighbors, n_atoms, "neighbors");
     torch::Tensor result = torch::zeros({n_atoms, 3, 3}, torch::kFloat64);

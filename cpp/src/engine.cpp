@@ -8,6 +8,8 @@
 
 #include <ATen/Parallel.h>
 #include <c10/core/DeviceGuard.h>
+#include <c10/core/InferenceMode.h>
+#include <c10/core/impl/LocalDispatchKeySet.h>
 
 #include "cpu/kernels.h"
 #include "cpu/products.h"
@@ -26,6 +28,13 @@ namespace petmad {
 namespace {
 
 constexpr int most_threads = 4096;
+
+/// What the host program has set in torch for its own work, and would break ours: inference mode,
+/// whose tensors have no gradients, and autocast, which rounds.
+class PlainTorch {
+    c10::InferenceMode no_inference_mode_{false};
+    c10::impl::ExcludeDispatchKeyGuard no_autocast_{c10::autocast_dispatch_keyset};
+};
 
 /// For tests: the CPU does what a GPU would, by the same lists, folds and transfers.
 bool is_emulated(const EngineOptions& options) { return options.device == "emulated"; }
@@ -261,7 +270,10 @@ std::string kernels_on(const std::string& device) {
 }
 
 Engine::Engine(const std::string& path, const EngineOptions& options)
-    : impl_(std::make_unique<Impl>(path, options)) {
+    : impl_([&] {
+          const PlainTorch plain;
+          return std::make_unique<Impl>(path, options);
+      }()) {
     keep_freed_memory();
     if (options.check_golden) {
         check_golden();
@@ -279,6 +291,7 @@ const MemoryPlan& Engine::memory_plan() const { return impl_->memory_plan; }
 const Statistics& Engine::statistics() const { return impl_->statistics; }
 
 const Results& Engine::evaluate(const System& system, const Requests& requests) {
+    const PlainTorch plain;
     impl_->set_threads();
     const c10::DeviceGuard here(impl_->model.device());
     StepEdges edges;
@@ -297,6 +310,7 @@ const Results& Engine::evaluate(const System& system, const Requests& requests) 
 
 const Results&
 Engine::evaluate(const DomainView& view, Transport* transport, const Requests& requests) {
+    const PlainTorch plain;
     impl_->set_threads();
     const c10::DeviceGuard here(impl_->model.device());
     const StepEdges* edges = nullptr;

@@ -15,6 +15,11 @@ namespace petmad {
 /// the consequence.
 constexpr double least_height = 0.05;
 
+/// Å between the vectors of an edge and of its reverse. Two ranks compute them from differently
+/// wrapped positions; coordinates of 1e5 Å still agree to 1e-10. Images of one pair differ by a
+/// lattice vector.
+constexpr double vector_tolerance = 1e-6;
+
 using Vec3 = std::array<double, 3>;
 
 inline double dot(const Vec3& a, const Vec3& b) { return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]; }

@@ -18,10 +18,6 @@
 namespace petmad {
 namespace {
 
-// Å. Two ranks compute the vector of one edge from differently wrapped positions; coordinates of
-// 1e5 Å still agree to 1e-10. Images of one pair differ by a lattice vector.
-constexpr double vector_tolerance = 1e-6;
-
 /// An edge as the lower rank describes it to the higher one.
 struct EdgeRequest {
     int64_t center;   ///< the lower rank's numbering

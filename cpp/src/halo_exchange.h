@@ -74,7 +74,6 @@ public:
     /// How many of sent_nodes() each rank needs, none of them twice.
     const RowCounts& sent_counts() const { return sent_counts_; }
     /// Raw edges with a partner elsewhere, rank by rank.
-    const std::vector<int64_t>& crossing_edges() const { return crossing_edges_; }
     /// Kept edges with a partner elsewhere, rank by rank; set by select_live.
     const std::vector<int64_t>& live_edges() const { return live_edges_; }
 

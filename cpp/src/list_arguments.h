@@ -9,6 +9,19 @@
 
 namespace petmad {
 
+constexpr double farthest = 1e9;       // Å. Beyond, distances have no digits left
+constexpr double largest_cutoff = 1e4; // Å
+
+/// Throws Error unless an atom is somewhere.
+inline void check_position(const double* x, int64_t label) {
+    const auto is_somewhere = [](double value) { return std::abs(value) <= farthest; };
+    PETMAD_CHECK(
+        is_somewhere(x[0]) && is_somewhere(x[1]) && is_somewhere(x[2]), "position of atom ", label,
+        " is (", x[0], ", ", x[1], ", ", x[2], "); it must be finite, and at most ", farthest,
+        " Å: look for a time step that is too long or overlapping atoms"
+    );
+}
+
 /// Throws Error: shapes other than [n_atoms, 3], [3, 3] and [3], a cutoff [Å] that is no length.
 inline void check_list_arguments(
     const torch::Tensor& positions, const torch::Tensor& cell, const torch::Tensor& pbc,
@@ -28,8 +41,8 @@ inline void check_list_arguments(
         "; pass one flag per lattice vector"
     );
     PETMAD_CHECK(
-        std::isfinite(cutoff) && cutoff > 0.0, "`cutoff` must be positive, got ", cutoff,
-        "; pass a radius in Å"
+        cutoff > 0.0 && cutoff <= largest_cutoff, "`cutoff` must be positive, got ", cutoff,
+        "; pass a radius in Å, at most ", largest_cutoff
     );
 }
 

@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <optional>
+#include <string>
 
 #include "petmad/memory_plan.h"
 
@@ -76,6 +77,12 @@ private:
 /// The request for another attempt where `failed` ran out of memory: one tier lower. Nothing where
 /// there is none, or nothing had been planned.
 std::optional<MemoryRequest> lower_request(const MemoryPlan& failed, const MemoryRequest& request);
+
+/// Bytes left of the least limit of the control groups that a process is in, and of all above them;
+/// the largest number where there is none.
+/// @param list file that names the groups, as /proc/self/cgroup
+/// @param mount where groups are folders, as /sys/fs/cgroup
+int64_t free_in_groups(const std::string& list, const std::string& mount);
 
 /// Called by an evaluation once it knows its edges: sets the tier of what follows. `sizes` and
 /// `counts` are the fields of the structs above.

@@ -220,6 +220,11 @@ struct Model::Impl {
             names.push_back("rings");
         }
         for (const std::string& name : further) {
+            const auto& known = info.outputs;
+            PETMAD_CHECK(
+                std::find(known.begin(), known.end(), name) != known.end(), "`outputs` names '",
+                name, "', which is none of '", info.path, "'; `petmad info` lists them"
+            );
             names.push_back(name);
         }
         return names;

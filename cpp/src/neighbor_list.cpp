@@ -2,7 +2,6 @@
 #include "petmad/neighbor_list.h"
 
 #include <algorithm>
-#include <cmath>
 #include <vector>
 
 #include <ATen/Parallel.h>
@@ -26,17 +25,6 @@ void check_is_on_cpu(
     }
 }
 
-void check_finite(const SearchInput& input) {
-    for (int64_t i = 0; i < input.n_atoms; ++i) {
-        const double* x = input.positions + 3 * i;
-        PETMAD_CHECK(
-            std::isfinite(x[0]) && std::isfinite(x[1]) && std::isfinite(x[2]), "position of atom ",
-            i, " is (", x[0], ", ", x[1], ", ", x[2],
-            "); it must be finite: look for a time step that is too long or overlapping atoms"
-        );
-    }
-}
-
 NeighborList empty_list(int64_t n_edges) {
     return {
         torch::empty({n_edges}, torch::kInt64), torch::empty({n_edges}, torch::kInt64),
@@ -45,6 +33,9 @@ NeighborList empty_list(int64_t n_edges) {
 }
 
 NeighborList search_cells(const SearchInput& input, const Lattice& lattice) {
+    if (input.n_centers == 0) {
+        return empty_list(0);
+    }
     const CellList cells(input, lattice);
     NeighborList list = empty_list(cells.n_edges());
     cells.write(
@@ -89,7 +80,9 @@ NeighborList build(
         dense_positions.const_data_ptr<double>(), n_atoms, n_centers < 0 ? n_atoms : n_centers,
         cutoff
     };
-    check_finite(input);
+    for (int64_t i = 0; i < n_atoms; ++i) {
+        check_position(input.positions + 3 * i, i);
+    }
     const Lattice lattice(
         dense_cell.const_data_ptr<double>(), {periodic[0], periodic[1], periodic[2]}
     );

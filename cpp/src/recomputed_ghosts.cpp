@@ -5,6 +5,7 @@
 #include "recomputed_ghosts.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "petmad/error.h"
 
@@ -48,7 +49,14 @@ void RecomputedGhosts::begin_step(const DomainView& view) {
     );
     distances_.clear();
     for (const int64_t atom : atoms_) {
-        distances_.push_back(atom < view.n_owned ? 0.0 : view.ghost_distances[atom - view.n_owned]);
+        const double distance =
+            atom < view.n_owned ? 0.0 : view.ghost_distances[atom - view.n_owned];
+        PETMAD_CHECK(
+            distance >= 0.0 && std::isfinite(distance), "`ghost_distances` has ", distance,
+            " of ghost ", atom - view.n_owned,
+            "; pass its distance from the domain [Å], 0 where it is inside"
+        );
+        distances_.push_back(distance);
     }
 }
 

@@ -101,7 +101,14 @@ torch::Tensor reverse_edges(const NeighborList& list) {
     const torch::Tensor centers = dense(list.centers, torch::kInt64);
     const torch::Tensor neighbors = dense(list.neighbors, torch::kInt64);
     const torch::Tensor shifts = dense(list.cell_shifts, torch::kInt64);
-    const int64_t n_edges = centers.size(0);
+    const int64_t n_edges = centers.numel();
+    PETMAD_CHECK(
+        centers.dim() == 1 && neighbors.sizes() == centers.sizes()
+            && shifts.sizes() == torch::IntArrayRef({n_edges, 3}),
+        "`centers`, `neighbors` and `cell_shifts` must have shapes [n_edges] and [n_edges, 3], "
+        "got ",
+        centers.sizes(), ", ", neighbors.sizes(), " and ", shifts.sizes()
+    );
     const auto* i = centers.const_data_ptr<int64_t>();
     SortedEdges edges{neighbors.const_data_ptr<int64_t>(), shifts.const_data_ptr<int64_t>(), {}};
     for (int64_t e = 0; e < n_edges; ++e) {
@@ -109,9 +116,9 @@ torch::Tensor reverse_edges(const NeighborList& list) {
             e == 0 || i[e - 1] < i[e]
             || (i[e - 1] == i[e] && edges.comes_before(e - 1, edges.neighbors[e], edges.shift(e)));
         PETMAD_CHECK(
-            ascends && i[e] >= 0, "edge ", e,
+            ascends && i[e] >= 0 && edges.neighbors[e] >= 0, "edge ", e,
             " does not follow the one before it in (center, neighbor, shift); sort the list, as "
-            "build_neighbor_list does"
+            "build_neighbor_list does, and pass atoms from 0 on"
         );
     }
     const int64_t n_centers = n_edges > 0 ? i[n_edges - 1] + 1 : 0;

@@ -4,6 +4,8 @@
 
 #include <torch/types.h>
 
+#include "geometry.h"
+#include "list_arguments.h"
 #include "petmad/edges.h"
 #include "petmad/error.h"
 #include "petmad/neighbor_list.h"
@@ -30,6 +32,30 @@ torch::Tensor periodicity(const System& system) {
     torch::Tensor pbc = torch::empty({3}, torch::kBool);
     std::copy(system.pbc.begin(), system.pbc.end(), pbc.mutable_data_ptr<bool>());
     return pbc;
+}
+
+/// The rows of open directions mean nothing, and are left out.
+torch::Tensor cell_of(const System& system) {
+    torch::Tensor cell = torch::zeros({3, 3}, torch::kFloat64);
+    for (size_t k = 0; k < 3; ++k) {
+        if (system.pbc[k]) {
+            std::copy_n(system.cell.data() + 3 * k, 3, cell.mutable_data_ptr<double>() + 3 * k);
+        }
+    }
+    return cell;
+}
+
+/// Before hours and all memory go into the list of a cell in nm.
+void check_density(const System& system, double cutoff) {
+    const auto& c = system.cell;
+    const double volume =
+        std::abs(dot({c[0], c[1], c[2]}, cross({c[3], c[4], c[5]}, {c[6], c[7], c[8]})));
+    if (system.pbc[0] && system.pbc[1] && system.pbc[2] && volume > 0.0) {
+        const auto n_atoms = static_cast<double>(system.n_atoms);
+        const double sphere = 4.0 / 3.0 * M_PI * cutoff * cutoff * cutoff;
+        const double n_edges = n_atoms * n_atoms * sphere / volume;
+        check_crowding(static_cast<int64_t>(std::min(n_edges, 1e18)), system.n_atoms, cutoff);
+    }
 }
 
 /// Every atom is a node. Throws Error: unknown species, positions that are not finite.
@@ -82,12 +108,9 @@ void check_positions(
     const double* positions, const int32_t* species, int64_t n_atoms, const int64_t* labels
 ) {
     for (int64_t i = 0; i < n_atoms; ++i) {
-        const double* x = positions + 3 * i;
-        PETMAD_CHECK(
-            species[i] < 0 || (std::isfinite(x[0]) && std::isfinite(x[1]) && std::isfinite(x[2])),
-            "position of atom ", label(i, labels), " is (", x[0], ", ", x[1], ", ", x[2],
-            "); it must be finite: look for a time step that is too long or overlapping atoms"
-        );
+        if (species[i] >= 0) {
+            check_position(positions + 3 * i, label(i, labels));
+        }
     }
 }
 
@@ -110,7 +133,8 @@ void check_all_apart(const StepEdges& edges, const torch::Tensor& squares, const
 StepEdges system_edges(const System& system, double cutoff, int64_t n_species) {
     StepEdges edges = number_atoms(system, n_species);
     const torch::Tensor positions = view(system.positions, {system.n_atoms, 3});
-    const torch::Tensor cell = view(system.cell.data(), {3, 3});
+    const torch::Tensor cell = cell_of(system);
+    check_density(system, cutoff);
     const NeighborList list = build_neighbor_list(positions, cell, periodicity(system), cutoff);
     check_crowding(list.centers.numel(), system.n_atoms, cutoff);
     take_list(edges, list);
@@ -130,7 +154,8 @@ system_edges_on(torch::Device device, const System& system, double cutoff, int64
     StepEdges edges = number_atoms(system, n_species);
     edges.species = edges.species.to(device);
     const torch::Tensor positions = view(system.positions, {system.n_atoms, 3}).to(device);
-    const torch::Tensor cell = view(system.cell.data(), {3, 3});
+    const torch::Tensor cell = cell_of(system);
+    check_density(system, cutoff);
     const NeighborList list = cuda::build_list(positions, cell, periodicity(system), cutoff, -1);
     check_crowding(list.centers.numel(), system.n_atoms, cutoff);
     take_list(edges, list);

@@ -35,6 +35,48 @@ Array<double> to_numpy(const double* values, const Shape& shape) {
     return array;
 }
 
+/// Numbers of one of some kinds (of numpy: b, i, u, f), so that no cast loses what they say.
+template <typename T>
+Array<T>
+array_of(const py::object& given, const Shape& wanted, const char* kinds, const char* name) {
+    const py::array array = py::array::ensure(given);
+    PETMAD_CHECK(array, "`", name, "` must be an array of numbers");
+    check_shape(array, wanted, name);
+    const char* meaning = *kinds == 'b'             ? "true or false"
+                          : std::strchr(kinds, 'f') ? "real numbers"
+                                                    : "integers";
+    PETMAD_CHECK(
+        array.size() == 0 || std::strchr(kinds, array.dtype().kind()) != nullptr, "`", name,
+        "` must be ", meaning, ", got ", py::str(array.dtype()).cast<std::string>()
+    );
+    return Array<T>::ensure(array);
+}
+
+Array<double> positions_of(const py::object& given) {
+    const py::array array = py::array::ensure(given);
+    const py::ssize_t n_atoms = array && array.ndim() > 0 ? array.shape(0) : 0;
+    return array_of<double>(given, {n_atoms, 3}, "fiu", "positions");
+}
+
+/// Throws Error: no integers, or beyond what an index of species can be.
+Array<int32_t> species_of(const py::object& given, py::ssize_t n_atoms) {
+    const auto wide = array_of<int64_t>(given, {n_atoms}, "iu", "species");
+    for (py::ssize_t i = 0; i < n_atoms; ++i) {
+        PETMAD_CHECK(
+            wide.data()[i] == static_cast<int32_t>(wide.data()[i]), "`species` of atom ", i, " is ",
+            wide.data()[i], "; pass the model's dense index, see `info.atomic_numbers`"
+        );
+    }
+    return Array<int32_t>::ensure(wide);
+}
+
+/// What an engine tells of itself, as it is between two evaluations.
+template <typename T> T copied(petmad::Engine& engine, const T& (petmad::Engine::*tell)() const) {
+    const py::gil_scoped_release no_gil;
+    const auto alone = engine.lock();
+    return (engine.*tell)();
+}
+
 using Names = std::vector<std::string>;
 
 /// Further predictions: rows of atoms by name, and sums over the owned atoms by name.
@@ -74,15 +116,15 @@ py::dict to_python(const petmad::Results& results, bool has_energy) {
 }
 
 py::dict evaluate(
-    petmad::Engine& engine, const Array<double>& positions, const Array<int32_t>& species,
-    const Array<double>& cell, const Array<bool>& pbc, int charge, int spin_multiplicity,
+    petmad::Engine& engine, const py::object& positions_, const py::object& species_,
+    const py::object& cell_, const py::object& pbc_, int charge, int spin_multiplicity,
     bool atomic_virials, const Names& outputs, bool gradients
 ) {
-    const py::ssize_t n_atoms = positions.ndim() > 0 ? positions.shape(0) : 0;
-    check_shape(positions, {n_atoms, 3}, "positions");
-    check_shape(species, {n_atoms}, "species");
-    check_shape(cell, {3, 3}, "cell");
-    check_shape(pbc, {3}, "pbc");
+    const Array<double> positions = positions_of(positions_);
+    const py::ssize_t n_atoms = positions.shape(0);
+    const Array<int32_t> species = species_of(species_, n_atoms);
+    const auto cell = array_of<double>(cell_, {3, 3}, "fiu", "cell");
+    const auto pbc = array_of<bool>(pbc_, {3}, "biu", "pbc");
     petmad::System system;
     system.n_atoms = n_atoms;
     system.positions = positions.data();
@@ -101,15 +143,15 @@ py::dict evaluate(
 }
 
 py::dict evaluate_domain(
-    petmad::Engine& engine, const Array<double>& positions, const Array<int32_t>& species,
+    petmad::Engine& engine, const py::object& positions_, const py::object& species_,
     int64_t n_owned, const Array<int32_t>& ghost_ranks, const Array<int32_t>& ghost_owners,
     const py::object& transport, bool atoms_changed, double skin, bool atomic_virials, int charge,
     int spin_multiplicity, const Names& outputs, bool gradients,
     const std::optional<Array<double>>& ghost_distances, double ghost_depth
 ) {
-    const py::ssize_t n_total = positions.ndim() > 0 ? positions.shape(0) : 0;
-    check_shape(positions, {n_total, 3}, "positions");
-    check_shape(species, {n_total}, "species");
+    const Array<double> positions = positions_of(positions_);
+    const py::ssize_t n_total = positions.shape(0);
+    const Array<int32_t> species = species_of(species_, n_total);
     PETMAD_CHECK(
         n_owned >= 0 && n_owned <= n_total, "`n_owned` is ", n_owned, " but there are ", n_total,
         " atoms; pass owned atoms first, then ghosts"
@@ -188,9 +230,15 @@ Raises:
             "precision", [](const Engine& engine) { return to_string(engine.precision()); },
             "What the network's matrix products run in."
         )
-        .def_property_readonly("memory_plan", &Engine::memory_plan, "Of the last evaluation.")
+        .def_property_readonly(
+            "memory_plan", [](Engine& engine) { return copied(engine, &Engine::memory_plan); },
+            "Of the last evaluation."
+        )
         .def_property_readonly("info", &Engine::info)
-        .def_property_readonly("statistics", &Engine::statistics)
+        .def_property_readonly(
+            "statistics", [](Engine& engine) { return copied(engine, &Engine::statistics); },
+            "Of the evaluations until now."
+        )
         .def(
             "check_golden",
             [](Engine& engine) {

@@ -31,6 +31,10 @@ std::vector<petmad::Bytes> PythonTransport::all_to_all(const std::vector<petmad:
         const auto text = message.cast<std::string>();
         received.emplace_back(text.begin(), text.end());
     }
+    PETMAD_CHECK(
+        received.size() == outgoing.size(), "`all_to_all` returned ", received.size(),
+        " messages, expected ", outgoing.size(), "; return one of each rank"
+    );
     return received;
 }
 

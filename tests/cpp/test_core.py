@@ -30,7 +30,13 @@ def build(tmp_path_factory):
     def compile(name):
         path = tmp_path_factory.mktemp("cpp") / name
         command = [compiler, "-std=c++17", "-Wall", "-Wextra", "-Werror"]
-        command += [f"-I{HEADERS}", str(HERE / f"{name}.cpp"), "-o", str(path)]
+        command += [
+            f"-I{HEADERS}",
+            f"-I{HEADERS.parent / 'src'}",
+            str(HERE / f"{name}.cpp"),
+            "-o",
+            str(path),
+        ]
         command += [f"-L{core}", "-lpetmad_core"]
         command += [f"-Wl,-rpath,{core}:{torch_libraries}"]
         command += ["-Wl,--allow-shlib-undefined"]
@@ -77,6 +83,48 @@ def test_host_program_gets_python_s_numbers(build, model):
     assert message.startswith(
         "no readable model file at '/no/such.pt'; give the path of"
     )
+
+
+UNIFIED = ("memory.max", "memory.current", "inactive_file")
+OLD = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+NO_LIMIT = 2**63 - 1
+
+
+@pytest.mark.parametrize(
+    ("names", "line", "mount"),
+    [
+        (UNIFIED, "0::/slurm/job_7/step_0", "."),
+        (OLD, "9:cpuset:/x\n5:hugetlb,memory:/slurm/job_7/step_0", "memory"),
+    ],
+)
+def test_the_least_limit_of_all_groups_counts(build, tmp_path, names, line, mount):
+    """Batch systems set it on the job, above the group of the process."""
+    limit, used, cached = names
+    program, groups = build("groups"), tmp_path / "cgroup"
+    groups.write_text(f"{line}\n")
+
+    def free(*limits):
+        """Of groups from the root on; each uses 300, of which 100 are cache."""
+        folder = tmp_path / "fs" / mount
+        for name, number in zip(("", "slurm", "job_7", "step_0"), limits, strict=True):
+            folder = folder / name
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / limit).write_text(f"{number}\n")
+            (folder / used).write_text("300\n")
+            (folder / "memory.stat").write_text(f"anon 7\n{cached} 100\n")
+        command = [program, groups, tmp_path / "fs"]
+        return int(subprocess.run(command, check=True, capture_output=True).stdout)
+
+    assert free("max", "max", "max", "max") == NO_LIMIT
+    assert free("max", "max", 2000, "max") == 1800
+    assert free("max", 1000, 2000, "max") == 800
+    assert free("max", 1000, 2000, 700) == 500
+    assert free(600, 1000, 2000, 700) == 400
+    assert free(100, 1000, 2000, 700) == 1
+    (tmp_path / "fs" / mount / "slurm" / "job_7" / "step_0" / limit).unlink()
+    assert free("max", "max", 2000, "max") == 1800
+    groups.write_text("5:cpu:/slurm/job_7\nnonsense\n")
+    assert free(100, 1000, 2000, 700) == NO_LIMIT
 
 
 def test_the_next_tier_runs_where_memory_runs_out(build, model):

@@ -288,6 +288,61 @@ def test_ghosts_of_unreachable_ranks_are_an_error(model, new_engine):
         )
 
 
+def domain_arguments(domain, **change):
+    names = ("positions", "species", "ghost_ranks", "ghost_owners")
+    return {name: getattr(domain, name) for name in names} | {
+        "n_owned": len(domain.owned),
+        **change,
+    }
+
+
+def test_another_mode_skin_or_species_needs_a_new_list(model, new_engine):
+    (domain,) = decompose(crystal(), np.zeros(5, dtype=int), 1, CUTOFF)
+    depth = {"ghost_distances": domain.ghost_distances, "ghost_depth": 1e6}
+    other = 1 - domain.species  # H and O exchanged
+    for before, now, message in (
+        ({}, depth, "ghosts are to be recomputed, but were exchanged"),
+        (depth, {}, "ghosts are to be exchanged, but were recomputed"),
+        ({}, {"skin": 0.1}, "`skin` is 0.1 Å, but was 0 Å"),
+        (
+            {},
+            {"species": other},
+            r"`species` of atom 0 is \d, but was \d when its list",
+        ),
+        ({}, {"species": 0 * other - 1}, "0 atoms take part, but .* did"),
+    ):
+        engine = new_engine(model)
+        engine.evaluate_domain(**domain_arguments(domain, **before))
+        arguments = domain_arguments(domain, **now, atoms_changed=False)
+        with pytest.raises(ValueError, match=f"{message}.*; set `atoms_changed`"):
+            engine.evaluate_domain(**arguments)
+        engine.evaluate_domain(**domain_arguments(domain, **before))
+
+
+@pytest.mark.parametrize("wrong", [np.nan, -5.0, np.inf])
+def test_distances_of_ghosts_that_are_none(model, wrong, new_engine):
+    (domain,) = decompose(crystal(), np.zeros(5, dtype=int), 1, CUTOFF)
+    distances = domain.ghost_distances.copy()
+    distances[-1] = wrong
+    change = {"ghost_distances": distances, "ghost_depth": 1e6}
+    with pytest.raises(ValueError, match=r"`ghost_distances` has .* of ghost"):
+        new_engine(model).evaluate_domain(**domain_arguments(domain, **change))
+
+
+def test_a_host_that_loses_messages(model, new_engine):
+    domains = decompose(water(), np.arange(24) % 2, 2, CUTOFF)
+
+    class Deaf:
+        rank, n_ranks = 0, 2
+
+        def all_to_all(self, messages):
+            return messages[:1]
+
+    arguments = domain_arguments(domains[0], transport=Deaf())
+    with pytest.raises(ValueError, match="returned 1 messages, expected 2; return one"):
+        new_engine(model).evaluate_domain(**arguments)
+
+
 def test_changed_counts_need_a_new_list(model, new_engine):
     (domain,) = decompose(crystal(), np.zeros(5, dtype=int), 1, CUTOFF)
     engine = new_engine(model)

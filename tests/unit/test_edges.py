@@ -113,6 +113,32 @@ def test_atoms_outside_the_arrays_are_an_error(bad):
         ops.fold_forces(gradient, torch.tensor([0]), torch.tensor([bad]), 3)
 
 
+@pytest.mark.parametrize("name", ["gradients", "vectors", "centers", "neighbors"])
+def test_folds_want_one_row_per_edge(name):
+    rows = torch.zeros(2, 3, dtype=torch.float64)
+    values = {"gradients": rows, "vectors": rows}
+    values |= {"centers": torch.tensor([0, 1]), "neighbors": torch.tensor([1, 0])}
+    names = {
+        ops.fold_forces: ("gradients", "centers", "neighbors"),
+        ops.fold_virial: ("gradients", "vectors"),
+        ops.fold_atomic_virials: ("gradients", "vectors", "centers", "neighbors"),
+    }
+    for fold, wanted in names.items():
+        n_atoms = (2,) if "centers" in wanted else ()
+        fold(*[values[key] for key in wanted], *n_atoms)
+        if name in wanted:
+            short = {**values, name: values[name][:1]}
+            with pytest.raises(RuntimeError, match=r"must have shape .*, got"):
+                fold(*[short[key] for key in wanted], *n_atoms)
+
+
+@pytest.mark.parametrize("neighbors", [[1, -1], [1], [[1, 0]]])
+def test_reverse_index_wants_an_atom_per_edge(neighbors):
+    centers, shifts = torch.tensor([0, 1]), torch.zeros(2, 3, dtype=torch.int64)
+    with pytest.raises(RuntimeError, match=r"atoms from 0 on|must have shapes"):
+        ops.reverse_index(centers, torch.tensor(neighbors), shifts)
+
+
 @pytest.mark.parametrize(
     ("name", "shape"),
     [

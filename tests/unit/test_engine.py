@@ -158,6 +158,51 @@ def test_statistics(model_path):
     assert statistics.seconds_exchange == 0
 
 
+def test_what_was_told_stays(engine):
+    """Statistics and plan are those of when they were asked for."""
+    engine.evaluate(*box(8))
+    statistics, plan = engine.statistics, engine.memory_plan
+    engine.evaluate(*box(12))
+    assert (statistics.n_owned, plan.n_centers) == (8, 8)
+    assert engine.statistics.n_owned == engine.memory_plan.n_centers == 12
+
+
+def test_rows_of_open_directions_mean_nothing(engine):
+    positions, species, cell, pbc = changed(pbc=[True, True, False]).values()
+    wanted = engine.evaluate(positions, species, cell, pbc)["energy"]
+    for wrong in (np.inf, np.nan, 0.0):
+        cell[2] = wrong
+        assert engine.evaluate(positions, species, cell, pbc)["energy"] == wanted
+
+
+@pytest.mark.parametrize(
+    "mode",
+    [
+        torch.inference_mode,
+        torch.no_grad,
+        lambda: torch.autocast("cpu", dtype=torch.bfloat16),
+    ],
+)
+def test_modes_of_torch_around_an_engine(tmp_path, mode):
+    path = tmp_path / "float.pt"
+    export_model(small_potential(num_neighbors_adaptive=8), path)
+    wanted = Engine(str(path)).evaluate(*box())
+    for check in (True, False):
+        with mode():
+            inside = Engine(str(path), check_golden=check)
+            found = [inside.evaluate(*box())]
+        found.append(inside.evaluate(*box()))
+        for results in found:
+            assert results["energy"] == wanted["energy"]
+            np.testing.assert_array_equal(results["forces"], wanted["forces"])
+
+
+@pytest.mark.parametrize("name", ["rings", "layer_sizes", "dipole"])
+def test_outputs_that_are_none(engine, name):
+    with pytest.raises(ValueError, match=f"`outputs` names '{name}', which is none of"):
+        engine.evaluate(*box(), outputs=[name])
+
+
 def test_golden_check(engine):
     assert engine.check_golden() < 1e-10
 
@@ -283,6 +328,30 @@ BAD_SYSTEMS = {
     "shape of cell": (
         {"cell": np.ones(9)},
         r"`cell` must have shape \(3, 3\), got \(9,\).*lattice vectors as rows",
+    ),
+    "far away": (
+        {"positions": with_row(3, [0.0, 2e9, 0.0])},
+        r"position of atom 3 is \(0, 2e\+09, 0\); it must be .*, and at most 1e\+09 Å",
+    ),
+    "broken species": (
+        {"species": np.full(12, 0.9)},
+        "`species` must be integers, got float64",
+    ),
+    "species beyond all numbers": (
+        {"species": np.full(12, 2**32)},
+        "`species` of atom 0 is 4294967296; pass the model's dense index",
+    ),
+    "complex positions": (
+        {"positions": np.zeros((12, 3), dtype=complex)},
+        "`positions` must be real numbers, got complex128",
+    ),
+    "letters for pbc": (
+        {"pbc": ["F", "F", "F"]},
+        "`pbc` must be true or false, got <U1",
+    ),
+    "cell in nm": (
+        {"cell": 0.1 * np.eye(3)},
+        r"atoms have 3\d+ neighbors within 4 Å .*: the cell has collapsed, or is in an",
     ),
     "flat cell": (
         {"cell": np.array([[6.0, 0, 0], [0, 6, 0], [6, 6, 0]])},

@@ -68,6 +68,14 @@ def test_attention_wants_one_row_per_center_and_edge():
         ops.attention(rows(5, 12), torch.zeros(1), torch.tensor([0, 1, 1]), 2, 1.0)
 
 
+@pytest.mark.parametrize("starts", [[0, 3, 2], [1, 1, 2], [0, 0, 1]])
+def test_attention_wants_starts_that_ascend_to_the_end(starts):
+    with pytest.raises(
+        RuntimeError, match=r"starts must ascend from 0 .*, 2, in one p"
+    ):
+        ops.attention(rows(4, 12), torch.zeros(2), torch.tensor(starts), 2, 1.0)
+
+
 def test_edges_must_be_sorted_by_center():
     with pytest.raises(RuntimeError, match=r"center of edge 1 is 0; .* sorted"):
         ops.edge_starts(torch.tensor([1, 0]), 2)

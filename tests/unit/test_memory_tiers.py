@@ -143,7 +143,7 @@ def test_what_the_machine_has_free_is_known(model):
     assert engine.memory_plan.tier == "keep"
 
 
-@pytest.mark.parametrize("text", ["half", "-5", "0", "1.5"])
+@pytest.mark.parametrize("text", ["half", "-5", "0", "1.5", "10000000000000"])
 def test_unknown_memory(model, text):
     with pytest.raises(ValueError, match=r"auto, keep, wide, layers, or the MB .* got"):
         Engine(model, memory=text)

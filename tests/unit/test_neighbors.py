@@ -279,6 +279,14 @@ BAD = {
         (np.zeros((1, 3)), np.eye(3), ALL, 0.0),
         "`cutoff` must be positive, got 0",
     ),
+    "endless cutoff": (
+        (np.zeros((1, 3)), np.eye(3), ALL, 1e25),
+        "`cutoff` must be positive, got 1e\\+25; pass a radius in Å, at most 10000",
+    ),
+    "far away": (
+        (np.array([[0.0, 0.0, -1e30]]), np.eye(3), ALL, 1.0),
+        r"position of atom 0 is \(0, 0, -1e\+30\); it must be .*, and at most 1e\+09",
+    ),
     "nan cutoff": (
         (np.zeros((1, 3)), np.eye(3), ALL, float("nan")),
         "`cutoff` must be positive, got nan",

@@ -23,6 +23,13 @@ void check(const Tensor& qkv, const Tensor& log_weights, const Tensor& starts, i
         starts.sizes(), " and ", n_heads, " heads do not fit together",
         "; pass one row per center and edge, and 3 d_pet columns"
     );
+    const auto* start = starts.const_data_ptr<int64_t>();
+    PETMAD_CHECK(
+        starts.is_contiguous() && start[0] == 0 && std::is_sorted(start, start + starts.numel())
+            && start[starts.numel() - 1] == log_weights.numel(),
+        "attention: starts must ascend from 0 to the number of edges, ", log_weights.numel(),
+        ", in one piece; pass the first edge of each center, and the end"
+    );
 }
 
 template <typename T>
