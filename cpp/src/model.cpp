@@ -87,6 +87,14 @@ std::vector<std::string> strings(const torch::jit::Module& module, const char* a
     return result;
 }
 
+std::string joined(const std::vector<std::string>& names) {
+    std::string text;
+    for (const std::string& name : names) {
+        text += (text.empty() ? "" : ", ") + name;
+    }
+    return text;
+}
+
 std::vector<TensorInfo> read_tensors(const torch::jit::Module& module) {
     std::vector<TensorInfo> result;
     for (const torch::IValue& item : module.attr("tensors").toListRef()) {
@@ -221,10 +229,9 @@ struct Model::Impl {
         }
         for (const std::string& name : further) {
             const auto& known = info.outputs;
-            PETMAD_CHECK(
-                std::find(known.begin(), known.end(), name) != known.end(), "`outputs` names '",
-                name, "', which is none of '", info.path, "'; `petmad info` lists them"
-            );
+            if (std::find(known.begin(), known.end(), name) == known.end()) {
+                detail::fail("unknown output '", name, "'; this model has ", joined(known));
+            }
             names.push_back(name);
         }
         return names;

@@ -199,7 +199,9 @@ def test_modes_of_torch_around_an_engine(tmp_path, mode):
 
 @pytest.mark.parametrize("name", ["rings", "layer_sizes", "dipole"])
 def test_outputs_that_are_none(engine, name):
-    with pytest.raises(ValueError, match=f"`outputs` names '{name}', which is none of"):
+    with pytest.raises(
+        ValueError, match=f"unknown output '{name}'; this model has energy"
+    ):
         engine.evaluate(*box(), outputs=[name])
 
 
