@@ -39,7 +39,9 @@ struct Setting {
     }
 };
 
-/// Evaluations that run. Both settings are the process's: those of other settings wait.
+/// Evaluations that run. Both settings are the process's: those of other settings wait. Newcomers
+/// of the setting that runs are let in all the same: they may be ranks, in threads, for whose
+/// messages the running ones wait.
 struct Users {
     std::mutex mutex;
     std::condition_variable changed;
