@@ -109,6 +109,7 @@ private:
         int64_t step = -1;
     } list_build_;                 ///< LAMMPS's last one at the last evaluation
     int n_ghosts_ = 0;             ///< then
+    double skin_of_list_ = 0.0;    ///< Å; `neighbor` may change it before `run N pre no`
     std::vector<int32_t> species_; ///< [n_total], as are the following
     std::vector<int32_t> owner_ranks_;
     std::vector<int32_t> owner_indices_;

@@ -115,6 +115,7 @@ void PairPetmad::refresh_ghosts() {
         " A, but ", recomputes() ? "reach" : "cutoff", " + skin = ", depth,
         " A is needed; remove or raise `comm_modify cutoff`"
     );
+    skin_of_list_ = neighbor->skin;
     labels_.clear();
     if (atom->tag_enable) {
         labels_.assign(atom->tag, atom->tag + atom->nlocal + atom->nghost);
@@ -168,7 +169,7 @@ petmad::DomainView PairPetmad::domain(bool changed) const {
     }
     view.labels = labels_.empty() ? nullptr : labels_.data();
     view.atoms_changed = changed;
-    view.skin = neighbor->skin;
+    view.skin = skin_of_list_;
     view.charge = options_.charge;
     view.spin_multiplicity = options_.spin_multiplicity;
     return view;

@@ -356,6 +356,22 @@ def test_exclusions_between_runs_without_setup(models, tmp_path, n_ranks):
     assert "cannot take pairs out of a many-body model" in found.stdout + found.stderr
 
 
+@pytest.mark.parametrize("mode", ["exchange", "recompute"])
+def test_another_skin_between_runs_without_setup(models, tmp_path, mode):
+    """The list stays that of the skin it was built with until the next one."""
+    box = water((2, 2, 2))
+    write_data(tmp_path / "box.data", box)
+    lines = setup_lines(box, "box.data", models["fixed"], options=f"mode {mode}")
+    lines += "fix 1 all nve\nthermo_style custom step pe\nthermo 1\nrun 2\n"
+    energies = {}
+    for name, change in (("same", ""), ("other", "neighbor 0.2 bin\n")):
+        script = f"{lines}{change}run 3 pre no\nrun 1\n"
+        text = run_lammps(script, tmp_path).stdout
+        energies[name] = re.findall(r"\n +\d+ +(-?[\d.]+)", text)
+    assert len(energies["same"]) == 3 + 4 + 2
+    assert energies["other"] == energies["same"]
+
+
 def test_log_states_setup_and_totals(models, tmp_path):
     box = water((2, 2, 2))
     write_data(tmp_path / "box.data", box)
