@@ -23,7 +23,8 @@ void check_indices(const torch::Tensor& indices, int64_t n, const char* name) {
 
 void check_shape(const torch::Tensor& tensor, torch::IntArrayRef shape, const char* name) {
     PETMAD_CHECK(
-        tensor.sizes() == shape, "`", name, "` must have shape ", shape, ", got ", tensor.sizes()
+        tensor.sizes() == shape, "`", name, "` must have shape ", shape, ", got ", tensor.sizes(),
+        "; pass one row per edge, atom or lattice vector"
     );
 }
 

@@ -107,7 +107,7 @@ torch::Tensor reverse_edges(const NeighborList& list) {
             && shifts.sizes() == torch::IntArrayRef({n_edges, 3}),
         "`centers`, `neighbors` and `cell_shifts` must have shapes [n_edges] and [n_edges, 3], "
         "got ",
-        centers.sizes(), ", ", neighbors.sizes(), " and ", shifts.sizes()
+        centers.sizes(), ", ", neighbors.sizes(), " and ", shifts.sizes(), "; pass one row per edge"
     );
     const auto* i = centers.const_data_ptr<int64_t>();
     SortedEdges edges{neighbors.const_data_ptr<int64_t>(), shifts.const_data_ptr<int64_t>(), {}};

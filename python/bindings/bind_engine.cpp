@@ -40,14 +40,15 @@ template <typename T>
 Array<T>
 array_of(const py::object& given, const Shape& wanted, const char* kinds, const char* name) {
     const py::array array = py::array::ensure(given);
-    PETMAD_CHECK(array, "`", name, "` must be an array of numbers");
+    PETMAD_CHECK(array, "`", name, "` must be an array of numbers; pass a numpy array");
     check_shape(array, wanted, name);
     const char* meaning = *kinds == 'b'             ? "true or false"
                           : std::strchr(kinds, 'f') ? "real numbers"
                                                     : "integers";
     PETMAD_CHECK(
         array.size() == 0 || std::strchr(kinds, array.dtype().kind()) != nullptr, "`", name,
-        "` must be ", meaning, ", got ", py::str(array.dtype()).cast<std::string>()
+        "` must be ", meaning, ", got ", py::str(array.dtype()).cast<std::string>(),
+        "; convert it first, knowing what is lost"
     );
     return Array<T>::ensure(array);
 }
@@ -269,7 +270,11 @@ Returns:
     the further predictions by name ``outputs`` [n_atoms, width] and ``sums`` over atoms, made in
     float64. Those of ``info.norm_outputs`` sum vectors, whose norm is the value. Those of
     ``info.tensors`` have rows of ``n_entries``: xyz, matrices row by row, or spherical components
-    from -λ to λ. A model without energy gives ``kept_edges``, ``outputs`` and ``sums`` alone.)",
+    from -λ to λ. A model without energy gives ``kept_edges``, ``outputs`` and ``sums`` alone.
+
+Raises:
+    ValueError: arrays of other shapes or kinds of numbers, unknown species or outputs, a singular
+        or collapsed cell, atoms that overlap or are nowhere, a charge or spin out of range.)",
             py::arg("positions"), py::arg("species"), py::arg("cell"), py::arg("pbc"),
             py::arg("charge") = 0, py::arg("spin_multiplicity") = 1,
             py::arg("atomic_virials") = false, py::arg("outputs") = Names{},

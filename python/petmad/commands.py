@@ -67,13 +67,10 @@ def evaluate(arguments: argparse.Namespace) -> None:
 def data(arguments: argparse.Namespace) -> None:
     """``petmad data``."""
     from petmad.data.convert import convert as run
+    from petmad.training.label_names import check_unit
 
     check_output(arguments.output, *arguments.files)
-    if arguments.virial_key is None and arguments.virial_unit is not None:
-        raise ValueError(
-            f"`--virial-unit {arguments.virial_unit}` has no effect, since no virial "
-            "is read; name it with `--virial-key`, or leave the unit out"
-        )
+    check_unit("virial", arguments.virial_key, arguments.virial_unit)
     # Labels of a further level are not those that the main one has.
     prefix = f"{arguments.level}_" if arguments.level else ""
     for label in ("energy", "forces", "stress"):

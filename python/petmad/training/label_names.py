@@ -59,13 +59,21 @@ def keys_for(
         other = {"stress": None, **other}
     keys = dataclasses.replace(known or LabelKeys(), section="", **{**other, **typed})
     for kind in KINDS:
-        unit = typed.get(f"{kind}_unit")
-        if getattr(keys, kind) is None and unit is not None:
-            raise ValueError(
-                f"`--{kind}-unit {unit}` has no effect, since no {kind} is read; name "
-                f"it with `--{kind}-key`, or leave the unit out"
-            )
+        check_unit(kind, getattr(keys, kind), typed.get(f"{kind}_unit"))
     return keys
+
+
+def check_unit(kind: str, name: str | None, unit: str | None) -> None:
+    """Refuse a typed unit of a label that is not read.
+
+    Raises:
+        ValueError: there is a unit, but no name.
+    """
+    if name is None and unit is not None:
+        raise ValueError(
+            f"`--{kind}-unit {unit}` has no effect, since no {kind} is read; name it "
+            f"with `--{kind}-key`, or leave the unit out"
+        )
 
 
 def tell(keys: LabelKeys) -> None:
