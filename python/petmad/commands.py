@@ -67,7 +67,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
 def data(arguments: argparse.Namespace) -> None:
     """``petmad data``."""
     from petmad.data.convert import convert as run
-    from petmad.training.label_names import check_unit
+    from petmad.data.structures import check_unit
 
     check_output(arguments.output, *arguments.files)
     check_unit("virial", arguments.virial_key, arguments.virial_unit)

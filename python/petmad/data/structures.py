@@ -114,6 +114,19 @@ class LabelKeys:
         return unit_factor(getattr(self, f"{kind}_unit"), kind)
 
 
+def check_unit(kind: str, name: str | None, unit: str | None) -> None:
+    """Refuse a typed unit of a label that is not read.
+
+    Raises:
+        ValueError: there is a unit, but no name.
+    """
+    if name is None and unit is not None:
+        raise ValueError(
+            f"`--{kind}-unit {unit}` has no effect, since no {kind} is read; name it "
+            f"with `--{kind}-key`, or leave the unit out"
+        )
+
+
 def to_structure(
     atoms: ase.Atoms,
     source: str,

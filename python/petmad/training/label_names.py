@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 from petmad.data.reading import find_labels
-from petmad.data.structures import LabelKeys
+from petmad.data.structures import LabelKeys, check_unit
 
 from .data_options import DataOptions, LabelOptions
 from .loss import ENERGY
@@ -61,19 +61,6 @@ def keys_for(
     for kind in KINDS:
         check_unit(kind, getattr(keys, kind), typed.get(f"{kind}_unit"))
     return keys
-
-
-def check_unit(kind: str, name: str | None, unit: str | None) -> None:
-    """Refuse a typed unit of a label that is not read.
-
-    Raises:
-        ValueError: there is a unit, but no name.
-    """
-    if name is None and unit is not None:
-        raise ValueError(
-            f"`--{kind}-unit {unit}` has no effect, since no {kind} is read; name it "
-            f"with `--{kind}-key`, or leave the unit out"
-        )
 
 
 def tell(keys: LabelKeys) -> None:
